@@ -1,0 +1,140 @@
+"""`Arbiter`: N lines in, one stream out per (instrument, channel); and its output is a line again.
+
+The first good copy of each message wins and goes out with its bytes unchanged. The owner feeds `receive`,
+calls `receive_timeout` when `deadline_ns` has come, and drains `output` and `commands` after each.
+"""
+
+from __future__ import annotations
+
+from raytrade.arbitration.chain import ChainStream
+from raytrade.arbitration.lead import LeadStream
+from raytrade.arbitration.newest import NewestStream
+from raytrade.arbitration.stream import (
+    ArbiterSettings,
+    LineCounts,
+    Outlet,
+    Rule,
+    RuleBook,
+    SnapshotWanted,
+    StreamArbiter,
+    StreamCounts,
+    StreamKey,
+)
+from raytrade.arbitration.trades import TradeStream
+from raytrade.core.clock import Nanos
+from raytrade.core.message import Kind, Message
+
+DEFAULT_SETTINGS = ArbiterSettings()
+
+
+class Arbiter:
+    """Merges the copies that any number of lines deliver of any number of streams."""
+
+    def __init__(self, name: str, rules: RuleBook, settings: ArbiterSettings = DEFAULT_SETTINGS) -> None:
+        self.name = name
+        self._rules = rules
+        self._settings = settings
+        self._outlet = Outlet(name)
+        self._streams: dict[StreamKey, StreamArbiter] = {}
+        self._timers: dict[StreamKey, Nanos] = {}
+        self._lines: dict[str, bool] = {}
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Take one message from `line`; word of some other line (from behind an arbiter) is passed on once."""
+        if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+            self._receive_line(line, message, now_ns)
+            return
+        key = (message.instrument, message.channel)
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._open(key)
+        stream.receive(line, message, now_ns)
+        self._watch(key, stream)
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """A line of this arbiter is connected."""
+        for key, stream in self._streams.items():
+            stream.receive_line_up(line, now_ns)
+            self._watch(key, stream)
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """A line of this arbiter is lost."""
+        for key, stream in self._streams.items():
+            stream.receive_line_down(line, now_ns)
+            self._watch(key, stream)
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """`deadline_ns` has passed."""
+        for key in [key for key, due_ns in self._timers.items() if due_ns <= now_ns]:
+            stream = self._streams[key]
+            stream.receive_timeout(now_ns)
+            self._watch(key, stream)
+
+    def deadline_ns(self) -> Nanos | None:
+        """When `receive_timeout` is due."""
+        return min(self._timers.values()) if self._timers else None
+
+    def output(self) -> list[Message]:
+        """Drain the merged stream."""
+        drained, self._outlet.messages = self._outlet.messages, []
+        return drained
+
+    def commands(self) -> list[SnapshotWanted]:
+        """Drain the requests for snapshots."""
+        drained, self._outlet.commands = self._outlet.commands, []
+        return drained
+
+    def statistics(self) -> dict[StreamKey, StreamCounts]:
+        """Give the counts per stream; a live view."""
+        return {key: stream.counts for key, stream in self._streams.items()}
+
+    def validate(self) -> None:
+        """Raise InvariantError where a stream's inner state contradicts itself."""
+        for stream in self._streams.values():
+            stream.validate()
+
+    def _receive_line(self, line: str, message: Message, now_ns: Nanos) -> None:
+        is_up = message.kind is Kind.LINE_UP
+        if message.line == line:
+            (self.receive_line_up if is_up else self.receive_line_down)(line, now_ns)
+        if self._lines.get(message.line) is not is_up:
+            self._lines[message.line] = is_up
+            self._outlet.messages.append(message)
+
+    def _open(self, key: StreamKey) -> StreamArbiter:
+        rule = self._rules(*key)
+        stream: StreamArbiter
+        match rule.rule:
+            case Rule.LOOSE | Rule.STRICT | Rule.DENSE:
+                stream = ChainStream(key, rule, self._outlet, self._settings)
+            case Rule.LEAD:
+                stream = LeadStream(key, rule, self._outlet, self._settings)
+            case Rule.NEWEST:
+                stream = NewestStream(key, self._outlet)
+            case Rule.TRADE:
+                stream = TradeStream(key, self._outlet)
+        self._streams[key] = stream
+        return stream
+
+    def _watch(self, key: StreamKey, stream: StreamArbiter) -> None:
+        due_ns = stream.deadline_ns()
+        if due_ns is not None:
+            self._timers[key] = due_ns
+        elif key in self._timers:
+            del self._timers[key]
+
+
+def line_totals(streams: dict[StreamKey, StreamCounts]) -> dict[str, LineCounts]:
+    """Add up the counts of each line over the given streams."""
+    totals: dict[str, LineCounts] = {}
+    for counts in streams.values():
+        for line, part in counts.lines.items():
+            total = totals.setdefault(line, LineCounts())
+            total.updates += part.updates
+            total.wins += part.wins
+            total.duplicates += part.duplicates
+            total.gaps_seen += part.gaps_seen
+            total.gaps_healed += part.gaps_healed
+            total.disagreements += part.disagreements
+            total.lead.merge(part.lead)
+    return totals

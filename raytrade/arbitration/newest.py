@@ -1,0 +1,63 @@
+"""Newest-wins arbitration: every message is the whole book, so a lost one costs freshness and nothing else."""
+
+from __future__ import annotations
+
+from raytrade.arbitration.stream import Outlet, StreamCounts, StreamKey
+from raytrade.core.clock import Nanos
+from raytrade.core.events import Stalled
+from raytrade.core.message import Kind, Message
+
+
+class NewestStream:
+    """Arbiter of one stream of whole books: a book goes out if its venue time (then its id) is newer."""
+
+    def __init__(self, stream: StreamKey, outlet: Outlet) -> None:
+        self.stream = stream
+        self.counts = StreamCounts()
+        self._outlet = outlet
+        self._newest: tuple[Nanos, int] = (-1, -1)
+        self._up: dict[str, bool] = {}
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Give the book out if it is newer than all before."""
+        self._up.setdefault(line, True)
+        if message.kind is not Kind.SNAPSHOT:
+            return
+        counts = self.counts.line(line)
+        counts.updates += 1
+        age = (message.ts_venue_ns, message.id_last)
+        if age <= self._newest:
+            counts.duplicates += 1
+            return
+        self._newest = age
+        counts.wins += 1
+        self.counts.updates += 1
+        self.counts.snapshots += 1
+        if self.counts.first_id is None:
+            self.counts.first_id = message.id_last
+        self.counts.last_id = message.id_last
+        self._outlet.messages.append(message)
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """Note that the line is there; its next book makes the stream whole again."""
+        self._up[line] = True
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """With the last line the stream is stalled."""
+        if not self._up.get(line, False):
+            return
+        self._up[line] = False
+        if not any(self._up.values()):
+            instrument, channel = self.stream
+            cause = "all lines are down"
+            self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """Nothing is ever held."""
+
+    def deadline_ns(self) -> Nanos | None:
+        """Nothing is ever due."""
+        return None
+
+    def validate(self) -> None:
+        """There is nothing to contradict."""

@@ -1,0 +1,149 @@
+"""What the arbiters of single streams share: rules, settings, the outlet and the count per line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
+from raytrade.core.events import Channel, Event
+from raytrade.core.message import Message, encode, parse
+from raytrade.core.metrics import Histogram
+
+StreamKey = tuple[str, Channel]
+
+
+class Rule(StrEnum):
+    """How copies of a stream are merged; the values are those of the venues' merge classes."""
+
+    LOOSE = "chain, loose"
+    STRICT = "chain, strict"
+    LEAD = "lead"
+    NEWEST = "newest"
+    TRADE = "trade id"
+    DENSE = "trade id, dense"
+
+
+class StreamRule(msgspec.Struct, frozen=True):
+    """What an arbiter must know of a stream.
+
+    `contiguous`: ids rise without holes, so a snapshot ahead of the stream proves a loss.
+    `in_band`: snapshots come on the line itself, in order with its deltas.
+    `checksum`: name of the checksum in `raytrade.core.checksum` that each message carries.
+    """
+
+    rule: Rule
+    contiguous: bool = False
+    in_band: bool = False
+    checksum: str = ""
+
+
+class ArbiterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of an arbiter. Times in nanoseconds.
+
+    The hold-back is four times the 99.9th percentile of the skew between lines, inside its bounds; before
+    `skew_samples_min` copies were compared it is the upper bound.
+    """
+
+    hold_back_ns_min: Nanos = 250 * MILLISECOND
+    hold_back_ns_max: Nanos = 2 * SECOND
+    passed_ns: Nanos = 50 * MILLISECOND
+    """How long a hole is held open when every line has already gone past it (a frame may be reordered)."""
+    held_messages_max: int = 8192
+    held_bytes_max: int = 32 * 1024 * 1024
+    sync_ns_max: Nanos = 30 * SECOND
+    sync_bytes_max: int = 64 * 1024 * 1024
+    skew_samples_min: int = 1000
+    reset_ns: Nanos = SECOND
+    """Only stale ids with newer venue times for this long: the venue has restarted its ids."""
+    snapshot_retry_ns: Nanos = 2 * SECOND
+    snapshot_retry_ns_max: Nanos = 60 * SECOND
+
+
+class SnapshotWanted(msgspec.Struct, frozen=True):
+    """No line can fill what is missing: fetch a fresh book of the instrument."""
+
+    instrument: str
+    reason: str
+
+
+class LineCounts(msgspec.Struct):
+    """What one line gave to one stream.
+
+    `wins`: first copies. `duplicates`: later copies of what was already there. `gaps_seen`: holes in the line's own
+    numbering. `gaps_healed`: those that other lines filled. `lead`: by how much its wins came before the runner-up.
+    """
+
+    updates: int = 0
+    wins: int = 0
+    duplicates: int = 0
+    gaps_seen: int = 0
+    gaps_healed: int = 0
+    disagreements: int = 0
+    lead: Histogram = msgspec.field(default_factory=Histogram)
+
+
+class StreamCounts(msgspec.Struct):
+    """What one stream gave to its consumers."""
+
+    updates: int = 0
+    snapshots: int = 0
+    gaps: int = 0
+    resyncs: int = 0
+    resets: int = 0
+    checksums_ok: int = 0
+    checksums_failed: int = 0
+    held_max: int = 0
+    first_id: int | None = None
+    last_id: int | None = None
+    lines: dict[str, LineCounts] = {}
+
+    def line(self, line: str) -> LineCounts:
+        """Give the counts of a line, from the first on."""
+        counts = self.lines.get(line)
+        if counts is None:
+            counts = self.lines[line] = LineCounts()
+        return counts
+
+
+class Outlet:
+    """Where stream arbiters put what they give out; `name` stands as the line of the events they make."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.messages: list[Message] = []
+        self.commands: list[SnapshotWanted] = []
+
+    def emit(self, event: Event) -> None:
+        """Give out an event made by the arbiter itself."""
+        self.messages.append(parse(encode(event, self.name)))
+
+
+class StreamArbiter(Protocol):
+    """Merges the copies of one stream."""
+
+    counts: StreamCounts
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Take one copy from `line`."""
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """A line that may carry the stream is connected."""
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """A line is lost."""
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """`deadline_ns` has passed."""
+
+    def deadline_ns(self) -> Nanos | None:
+        """When `receive_timeout` is due."""
+
+    def validate(self) -> None:
+        """Check inner invariants; raises InvariantError."""
+
+
+RuleBook = Callable[[str, Channel], StreamRule]

@@ -1,0 +1,90 @@
+"""Trades with sparse or non-numeric ids: the first copy per trade id goes out, whatever line it comes from.
+
+A bounded number of ids is remembered. Where ids are rising numbers, what was forgotten leaves a floor below
+which everything counts as seen, because venues send their last trades again after a reconnect.
+"""
+
+from __future__ import annotations
+
+from raytrade.arbitration.stream import LineCounts, Outlet, StreamCounts, StreamKey
+from raytrade.core.clock import Nanos
+from raytrade.core.events import Stalled
+from raytrade.core.message import Kind, Message
+from raytrade.errors import InvariantError
+
+REMEMBERED_MAX = 16_384
+
+
+class TradeStream:
+    """Arbiter of one instrument's trades."""
+
+    def __init__(self, stream: StreamKey, outlet: Outlet) -> None:
+        self.stream = stream
+        self.counts = StreamCounts()
+        self._outlet = outlet
+        self._seen: dict[bytes, tuple[Nanos, str, int]] = {}
+        self._floor = 0
+        self._up: dict[str, bool] = {}
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Give the trade out if it is new."""
+        self._up.setdefault(line, True)
+        if message.kind is not Kind.TRADE:
+            return
+        counts = self.counts.line(line)
+        counts.updates += 1
+        trade_id = message.tail()
+        first = self._seen.get(trade_id)
+        if first is not None:
+            self._receive_copy(line, counts, trade_id, first, now_ns)
+        elif 0 < message.id_last <= self._floor:
+            counts.duplicates += 1
+        else:
+            self._accept(line, counts, trade_id, message, now_ns)
+
+    def _accept(self, line: str, counts: LineCounts, trade_id: bytes, message: Message, now_ns: Nanos) -> None:
+        self._seen[trade_id] = (now_ns, line, message.id_last)
+        if len(self._seen) > REMEMBERED_MAX:
+            oldest = next(iter(self._seen))
+            self._floor = max(self._floor, self._seen.pop(oldest)[2])
+        counts.wins += 1
+        self.counts.updates += 1
+        if self.counts.first_id is None:
+            self.counts.first_id = message.id_last
+        self.counts.last_id = message.id_last
+        self._outlet.messages.append(message)
+
+    def _receive_copy(
+        self, line: str, counts: LineCounts, trade_id: bytes, first: tuple[Nanos, str, int], now_ns: Nanos
+    ) -> None:
+        counts.duplicates += 1
+        seen_ns, winner, sequence = first
+        if winner and winner != line:
+            self.counts.line(winner).lead.record(now_ns - seen_ns)
+            self._seen[trade_id] = (seen_ns, "", sequence)
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """Note that the line is there."""
+        self._up[line] = True
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """With the last line the stream is stalled: trades without dense ids claim coverage by line uptime only."""
+        if not self._up.get(line, False):
+            return
+        self._up[line] = False
+        if not any(self._up.values()):
+            instrument, channel = self.stream
+            cause = "all lines are down"
+            self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """Nothing is ever held."""
+
+    def deadline_ns(self) -> Nanos | None:
+        """Nothing is ever due."""
+        return None
+
+    def validate(self) -> None:
+        """Raise InvariantError where the memory is over its bound."""
+        if len(self._seen) > REMEMBERED_MAX:
+            raise InvariantError(f"{self.stream}: remembers {len(self._seen)} trades")

@@ -1,0 +1,104 @@
+"""``raytrade import``: recorded raw frames into books and a recording."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from raytrade.errors import CaptureError, ConfigError, StorageError
+from raytrade.importer import Importer, JsonObject
+from raytrade.storage.captures import Capture
+from raytrade.storage.sink import ParquetSink
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("import")(import_captures)
+
+
+def import_captures(
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Recordings (.jsonl.gz).")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the Parquet recording.")],
+    book: Annotated[Path | None, typer.Option("--book", metavar="FILE", help="Write the final books here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per capture.")] = False,
+) -> None:
+    """Run recorded frames through the venue machines and the arbiter into a recording, faster than real time.
+
+    Every connection of a capture is a line; several are arbitrated. A damaged capture is imported as far as it is
+    good and the exit status is 1.
+
+    Example: raytrade import btcusdt.jsonl.gz --out data --json
+    """
+    opened = [_open(path) for path in captures]
+    sink = ParquetSink(out)
+    books: JsonObject = {}
+    problems: list[CaptureError] = []
+    for capture in opened:
+        importer = Importer(capture, sink)
+        _run(importer)
+        books |= importer.final_books()
+        _print(capture, importer.summary(), as_json)
+        if importer.problem is not None:
+            problems.append(importer.problem)
+    if book is not None:
+        _write_books(book, books)
+    for problem in problems:
+        print(f"raytrade: {problem} (imported up to there)", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _open(path: Path) -> Capture:
+    capture = Capture(path)
+    try:
+        Importer(capture)
+    except ConfigError as error:
+        raise ConfigError(str(path), error.key, error.problem) from None
+    return capture
+
+
+def _run(importer: Importer) -> None:
+    capture = importer.capture
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(capture.path.name, total=capture.bytes_total)
+        importer.run(lambda done: progress.update(task, completed=done))
+
+
+def _print(capture: Capture, summary: JsonObject, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(summary).decode())
+        return
+    console = Console()
+    console.print(f"{capture.path.name}: {summary['venue']}, {summary['undecodable']} undecodable frames")
+    for title, rows in (("line", summary["lines"]), ("instrument", summary["instruments"])):
+        assert isinstance(rows, dict)
+        console.print(_table(title, rows))
+
+
+def _table(title: str, rows: dict[str, dict[str, object]]) -> Table:
+    table = Table(title)
+    names = [name for name in next(iter(rows.values()), {}) if name != "top"]
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for key, row in rows.items():
+        table.add_row(key, *(str(row[name]) for name in names))
+    return table
+
+
+def _write_books(path: Path, books: JsonObject) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(msgspec.json.encode(books))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(str(path), f"cannot be written: {error.strerror}") from None

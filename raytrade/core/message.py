@@ -1,0 +1,405 @@
+"""Messages: the bytes of one event, as they cross links, rest in rings and pass through arbiters unchanged.
+
+A message is a fixed little-endian header, two names, the levels as 64-bit integers (128-bit when the flag
+`WIDE` is set) and a tail. It carries its own scales and names, so that it can be cut out of one batch and
+forwarded in another without touching a byte. `Message` is the header read once; the levels are read only by
+those who need them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import lru_cache
+
+import msgspec
+
+from raytrade.core.clock import Nanos
+from raytrade.core.events import (
+    BookDelta,
+    BookSnapshot,
+    Channel,
+    Event,
+    Flag,
+    Gap,
+    GapKind,
+    Levels,
+    LineDown,
+    LineUp,
+    Resynced,
+    Side,
+    Stalled,
+    Trade,
+)
+from raytrade.errors import MalformedBatch
+
+SCHEMA_VERSION = 1
+"""Version of this layout; carried in every batch, see `raytrade.links`."""
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+
+# length, kind, channel, price scale, size scale, bytes of the instrument's name, bytes of the line's name, flags,
+# id_prev, id_last, epoch, ts_venue_ns, ts_recv_ns, state_hash, depth, number of bids, number of asks
+HEADER = struct.Struct("<I6BH5qQ3I")
+_FLAGS = struct.Struct("<H")
+_FLAGS_OFFSET = 10
+_WIDE_BYTES = 16
+
+
+class Kind(IntEnum):
+    """Which event a message holds."""
+
+    SNAPSHOT = 1
+    DELTA = 2
+    TRADE = 3
+    GAP = 4
+    RESYNCED = 5
+    LINE_UP = 6
+    LINE_DOWN = 7
+    STALLED = 8
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_CHANNELS = {int(channel): channel for channel in Channel}
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """The header of one message beside its bytes; fields as in `raytrade.core.events`."""
+
+    kind: Kind
+    channel: Channel
+    flags: int
+    instrument: str
+    line: str
+    id_prev: int
+    id_last: int
+    epoch: int
+    ts_venue_ns: Nanos
+    ts_recv_ns: Nanos
+    state_hash: int
+    depth: int
+    price_scale: int
+    size_scale: int
+    bid_count: int
+    ask_count: int
+    body_start: int
+    raw: bytes
+
+    @property
+    def stream(self) -> tuple[str, Channel]:
+        """Which stream the message belongs to."""
+        return self.instrument, self.channel
+
+    def levels(self) -> tuple[Levels, Levels]:
+        """Read the flat levels of both sides."""
+        count = 2 * (self.bid_count + self.ask_count)
+        if self.flags & Flag.WIDE:
+            values = _unpack_wide(self.raw, self.body_start, count)
+        else:
+            values = _packer(count).unpack_from(self.raw, self.body_start)
+        cut = 2 * self.bid_count
+        return values[:cut], values[cut:]
+
+    def tail(self) -> bytes:
+        """Give the bytes behind the levels."""
+        width = _WIDE_BYTES if self.flags & Flag.WIDE else 8
+        return self.raw[self.body_start + 2 * width * (self.bid_count + self.ask_count) :]
+
+    def flagged(self, flag: Flag) -> Message:
+        """Give a copy with one more flag set."""
+        return self._with_flags(self.flags | flag)
+
+    def unflagged(self, flag: Flag) -> Message:
+        """Give a copy without the flag."""
+        return self._with_flags(self.flags & ~flag)
+
+    def _with_flags(self, flags: int) -> Message:
+        raw = self.raw[:_FLAGS_OFFSET] + _FLAGS.pack(flags) + self.raw[_FLAGS_OFFSET + _FLAGS.size :]
+        return msgspec.structs.replace(self, flags=flags, raw=raw)
+
+
+@lru_cache(maxsize=1024)
+def _packer(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}q")
+
+
+@lru_cache(maxsize=65_536)
+def _name_bytes(name: str) -> bytes:
+    return name.encode()[:255]
+
+
+@lru_cache(maxsize=65_536)
+def _name_text(name: bytes) -> str:
+    return name.decode()
+
+
+def _pack_levels(values: Levels, flags: int) -> tuple[bytes, int]:
+    try:
+        return _packer(len(values)).pack(*values), flags
+    except struct.error:
+        wide = b"".join(value.to_bytes(_WIDE_BYTES, "little", signed=True) for value in values)
+        return wide, flags | Flag.WIDE
+
+
+def _unpack_wide(raw: bytes, start: int, count: int) -> Levels:
+    end = start + count * _WIDE_BYTES
+    return tuple(
+        int.from_bytes(raw[at : at + _WIDE_BYTES], "little", signed=True) for at in range(start, end, _WIDE_BYTES)
+    )
+
+
+def encode_book(event: BookSnapshot | BookDelta, line: str) -> bytes:
+    """Write a book event received on `line`."""
+    body, flags = _pack_levels(event.bids + event.asks, event.flags)
+    name, source = _name_bytes(event.instrument), _name_bytes(line)
+    if type(event) is BookDelta:
+        kind, id_prev, depth = 2, event.id_prev, 0
+    else:
+        kind, id_prev, depth = 1, 0, event.depth  # type: ignore[union-attr]
+    header = HEADER.pack(
+        HEADER.size + len(name) + len(source) + len(body),
+        kind,
+        0,
+        event.price_scale,
+        event.size_scale,
+        len(name),
+        len(source),
+        flags,
+        id_prev,
+        event.id_last,
+        event.epoch,
+        event.ts_venue_ns,
+        event.ts_recv_ns,
+        event.state_hash,
+        depth,
+        len(event.bids) // 2,
+        len(event.asks) // 2,
+    )
+    return b"".join((header, name, source, body))
+
+
+def encode_trade(event: Trade, line: str) -> bytes:
+    """Write a trade received on `line`; its aggressor stands where a snapshot has its depth."""
+    body, flags = _pack_levels((event.price, event.size), event.flags)
+    name, source, tail = _name_bytes(event.instrument), _name_bytes(line), event.trade_id.encode()
+    header = HEADER.pack(
+        HEADER.size + len(name) + len(source) + len(body) + len(tail),
+        Kind.TRADE,
+        Channel.TRADES,
+        event.price_scale,
+        event.size_scale,
+        len(name),
+        len(source),
+        flags,
+        max(event.sequence - 1, 0),
+        event.sequence,
+        0,
+        event.ts_venue_ns,
+        event.ts_recv_ns,
+        0,
+        event.aggressor,
+        1,
+        0,
+    )
+    return b"".join((header, name, source, body, tail))
+
+
+def _encode_note(kind: Kind, line: str, event: Gap | Resynced | LineUp | LineDown | Stalled, tail: object) -> bytes:
+    subject = event.venue if isinstance(event, LineUp | LineDown) else event.instrument
+    channel = Channel.BOOK if isinstance(event, LineUp | LineDown) else event.channel
+    id_prev = event.id_prev if isinstance(event, Gap) else 0
+    id_last = event.id_last if isinstance(event, Gap | Resynced) else 0
+    epoch = event.epoch if isinstance(event, Gap | Resynced) else 0
+    name, source, text = _name_bytes(subject), _name_bytes(line), msgspec.msgpack.encode(tail)
+    length = HEADER.size + len(name) + len(source) + len(text)
+    names = (0, 0, len(name), len(source), 0)
+    times = (0, event.ts_recv_ns, 0, 0, 0, 0)
+    return b"".join(
+        (HEADER.pack(length, kind, channel, *names, id_prev, id_last, epoch, *times), name, source, text)
+    )
+
+
+def encode(event: Event, line: str) -> bytes:
+    """Write any event; `line` is the connection (or the arbiter) it came from."""
+    match event:
+        case BookDelta() | BookSnapshot():
+            return encode_book(event, line)
+        case Trade():
+            return encode_trade(event, line)
+        case Gap():
+            return _encode_note(Kind.GAP, line, event, (int(event.kind), event.cause, event.lines))
+        case Resynced():
+            return _encode_note(Kind.RESYNCED, line, event, None)
+        case LineUp():
+            return _encode_note(Kind.LINE_UP, line, event, None)
+        case LineDown():
+            return _encode_note(Kind.LINE_DOWN, line, event, event.cause)
+        case Stalled():
+            return _encode_note(Kind.STALLED, line, event, event.cause)
+
+
+def parse(raw: bytes) -> Message:
+    """Read the header of exactly one message.
+
+    Raises:
+        MalformedBatch: the bytes are not one whole message.
+    """
+    try:
+        fields = HEADER.unpack_from(raw)
+        (length, kind, channel, price_scale, size_scale, name_length, line_length, flags) = fields[:8]
+        name_end = HEADER.size + name_length
+        body_start = name_end + line_length
+        width = _WIDE_BYTES if flags & Flag.WIDE else 8
+        if length != len(raw) or body_start + 2 * width * (fields[15] + fields[16]) > length:
+            raise MalformedBatch(f"message of {len(raw)} bytes claims {length}")
+        return Message(
+            _KINDS[kind],
+            _CHANNELS[channel],
+            flags,
+            _name_text(raw[HEADER.size : name_end]),
+            _name_text(raw[name_end:body_start]),
+            *fields[8:13],
+            fields[13],
+            fields[14],
+            price_scale,
+            size_scale,
+            fields[15],
+            fields[16],
+            body_start,
+            raw,
+        )
+    except (struct.error, KeyError, UnicodeDecodeError) as error:
+        raise MalformedBatch(f"not a message: {error!r}") from None
+
+
+def split(payload: bytes) -> list[Message]:
+    """Cut a run of messages apart.
+
+    Raises:
+        MalformedBatch: the bytes are not whole messages.
+    """
+    messages: list[Message] = []
+    at, end = 0, len(payload)
+    while at < end:
+        length = int.from_bytes(payload[at : at + 4], "little")
+        if length < HEADER.size or at + length > end:
+            raise MalformedBatch(f"message at byte {at} claims {length} bytes of {end - at}")
+        messages.append(parse(payload[at : at + length]))
+        at += length
+    return messages
+
+
+def join(messages: Iterable[Message]) -> bytes:
+    """Put messages into one run of bytes."""
+    return b"".join([message.raw for message in messages])
+
+
+def decode(message: Message) -> Event:
+    """Build the event of a message.
+
+    Raises:
+        MalformedBatch: its tail is not what its kind demands.
+    """
+    match message.kind:
+        case Kind.DELTA:
+            return _decode_delta(message)
+        case Kind.SNAPSHOT:
+            return _decode_snapshot(message)
+        case Kind.TRADE:
+            return _decode_trade(message)
+        case _:
+            return _decode_note(message)
+
+
+def _decode_delta(message: Message) -> BookDelta:
+    bids, asks = message.levels()
+    return BookDelta(
+        instrument=message.instrument,
+        id_prev=message.id_prev,
+        id_last=message.id_last,
+        bids=bids,
+        asks=asks,
+        price_scale=message.price_scale,
+        size_scale=message.size_scale,
+        ts_venue_ns=message.ts_venue_ns,
+        ts_recv_ns=message.ts_recv_ns,
+        epoch=message.epoch,
+        state_hash=message.state_hash,
+        flags=message.flags,
+    )
+
+
+def _decode_snapshot(message: Message) -> BookSnapshot:
+    bids, asks = message.levels()
+    return BookSnapshot(
+        instrument=message.instrument,
+        id_last=message.id_last,
+        bids=bids,
+        asks=asks,
+        price_scale=message.price_scale,
+        size_scale=message.size_scale,
+        ts_venue_ns=message.ts_venue_ns,
+        ts_recv_ns=message.ts_recv_ns,
+        epoch=message.epoch,
+        depth=message.depth,
+        state_hash=message.state_hash,
+        flags=message.flags,
+    )
+
+
+def _decode_trade(message: Message) -> Trade:
+    ((price, size), _) = message.levels()
+    return Trade(
+        instrument=message.instrument,
+        trade_id=message.tail().decode(errors="replace"),
+        price=price,
+        size=size,
+        price_scale=message.price_scale,
+        size_scale=message.size_scale,
+        aggressor=Side(message.depth),
+        sequence=message.id_last,
+        ts_venue_ns=message.ts_venue_ns,
+        ts_recv_ns=message.ts_recv_ns,
+        flags=message.flags,
+    )
+
+
+_GAP_TAIL = msgspec.msgpack.Decoder(tuple[int, str, tuple[str, ...]])
+_TEXT_TAIL = msgspec.msgpack.Decoder(str)
+
+
+def _decode_note(message: Message) -> Gap | Resynced | LineUp | LineDown | Stalled:
+    name, channel, ts_recv_ns = message.instrument, message.channel, message.ts_recv_ns
+    try:
+        match message.kind:
+            case Kind.GAP:
+                kind, cause, lines = _GAP_TAIL.decode(message.tail())
+                return Gap(
+                    instrument=name,
+                    channel=channel,
+                    kind=GapKind(kind),
+                    id_prev=message.id_prev,
+                    id_last=message.id_last,
+                    cause=cause,
+                    lines=lines,
+                    ts_recv_ns=ts_recv_ns,
+                    epoch=message.epoch,
+                )
+            case Kind.RESYNCED:
+                return Resynced(
+                    instrument=name,
+                    channel=channel,
+                    id_last=message.id_last,
+                    ts_recv_ns=ts_recv_ns,
+                    epoch=message.epoch,
+                )
+            case Kind.LINE_UP:
+                return LineUp(venue=name, ts_recv_ns=ts_recv_ns)
+            case Kind.LINE_DOWN:
+                return LineDown(venue=name, cause=_TEXT_TAIL.decode(message.tail()), ts_recv_ns=ts_recv_ns)
+            case _:
+                cause = _TEXT_TAIL.decode(message.tail())
+                return Stalled(instrument=name, channel=channel, cause=cause, ts_recv_ns=ts_recv_ns)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise MalformedBatch(f"tail of a {message.kind.name} message: {error}") from None

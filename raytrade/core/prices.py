@@ -1,0 +1,126 @@
+"""Exact prices and sizes: integers in a decimal scale, read from the venue's own digits.
+
+A value is ``integer / 10**scale``. The scale of an instrument is the largest number of fractional
+digits seen so far; it only ever grows. Limits (18 fractional and 20 integer digits) are those of the
+`DECIMAL(38, 18)` columns the values are recorded in: what cannot be recorded exactly is refused when
+it is read, never rounded.
+"""
+
+from __future__ import annotations
+
+from raytrade.errors import DecodeError
+
+FRACTION_DIGITS_MAX = 18
+INTEGER_DIGITS_MAX = 20
+CACHE_ENTRIES_MAX = 65_536
+
+_DIGITS = frozenset("0123456789")
+
+
+def split_decimal(text: str) -> tuple[str, str]:
+    """Split plain decimal text into its integer and fractional digits.
+
+    Raises:
+        DecodeError: the text is not an unsigned plain decimal number within the limits.
+    """
+    whole, _, fraction = text.partition(".")
+    if not whole or not (_DIGITS.issuperset(whole) and _DIGITS.issuperset(fraction)):
+        raise DecodeError("not a price or size", text[:64])
+    if len(fraction) > FRACTION_DIGITS_MAX:
+        fraction = fraction.rstrip("0")
+    if len(fraction) > FRACTION_DIGITS_MAX or len(whole.lstrip("0")) > INTEGER_DIGITS_MAX:
+        raise DecodeError("price or size has too many digits", text[:64])
+    return whole, fraction
+
+
+def format_decimal(value: int, scale: int) -> str:
+    """Write ``value / 10**scale`` as canonical text: no exponent, no trailing zeros, no bare point.
+
+    >>> format_decimal(6160200, 2)
+    '61602'
+    """
+    if scale == 0:
+        return str(value)
+    digits = str(value).rjust(scale + 1, "0")
+    fraction = digits[-scale:].rstrip("0")
+    return f"{digits[:-scale]}.{fraction}" if fraction else digits[:-scale]
+
+
+def rescale(levels: tuple[int, ...], price_factor: int, size_factor: int) -> tuple[int, ...]:
+    """Multiply the prices and the sizes of flat `levels` (price, size, price, size, ...)."""
+    scaled = list(levels)
+    scaled[::2] = [price * price_factor for price in levels[::2]]
+    scaled[1::2] = [size * size_factor for size in levels[1::2]]
+    return tuple(scaled)
+
+
+class FinerScale(Exception):
+    """A text has more fractional digits than the scale holds; `scale` is what it needs."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.scale = scale
+
+
+class DecimalColumn(dict[str, int]):
+    """A bounded memory of texts already read at one scale: `column[text]` is the integer.
+
+    A dictionary, because prices repeat: a hit costs one look-up in C.
+    Raises `FinerScale` for a text that needs more digits, `DecodeError` for one that is no number.
+    """
+
+    def __init__(self, scale: int = 0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def __missing__(self, text: str) -> int:
+        whole, fraction = split_decimal(text)
+        if len(fraction) > self.scale:
+            raise FinerScale(len(fraction))
+        if len(self) >= CACHE_ENTRIES_MAX:
+            self.clear()
+        value = self[text] = int(whole + fraction.ljust(self.scale, "0"))
+        return value
+
+    def refine(self, scale: int) -> None:
+        """Go over to a finer scale, forgetting what was read at the old one."""
+        self.clear()
+        self.scale = scale
+
+
+class Quantizer:
+    """Reads one instrument's levels; its two scales grow when the venue writes a finer digit."""
+
+    __slots__ = ("prices", "sizes")
+
+    def __init__(self, price_scale: int = 0, size_scale: int = 0) -> None:
+        self.prices = DecimalColumn(price_scale)
+        self.sizes = DecimalColumn(size_scale)
+
+    def levels(self, *sides: list[tuple[str, str]]) -> list[tuple[int, ...]]:
+        """Read sides of (price, size) texts into flat integer levels, all in one scale.
+
+        Raises:
+            DecodeError: a text is no number.
+        """
+        while True:
+            try:
+                return [self._side(side) for side in sides]
+            except FinerScale:
+                self._refine(sides)
+
+    def _side(self, side: list[tuple[str, str]]) -> tuple[int, ...]:
+        prices, sizes = self.prices, self.sizes
+        flat: list[int] = []
+        append = flat.append
+        for price, size in side:
+            append(prices[price])
+            append(sizes[size])
+        return tuple(flat)
+
+    def _refine(self, sides: tuple[list[tuple[str, str]], ...]) -> None:
+        rows = [row for side in sides for row in side]
+        for column, texts in ((self.prices, [row[0] for row in rows]), (self.sizes, [row[1] for row in rows])):
+            finest = max(len(split_decimal(text)[1]) for text in texts)
+            if finest > column.scale:
+                column.refine(finest)

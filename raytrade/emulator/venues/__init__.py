@@ -1,0 +1,19 @@
+"""The wire formats the emulator can speak, by venue name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialect import Dialect
+from .binance import BinanceDialect
+from .hitbtc import HitbtcDialect
+
+DIALECTS: dict[str, Callable[[tuple[str, ...]], Dialect]] = {
+    "binance-spot": lambda symbols: BinanceDialect(symbols, "spot", "/api/v3/depth"),
+    "binance-us": lambda symbols: BinanceDialect(symbols, "spot", "/api/v3/depth"),
+    "binance-usdm": lambda symbols: BinanceDialect(symbols, "futures", "/fapi/v1/depth"),
+    "binance-coinm": lambda symbols: BinanceDialect(symbols, "futures", "/dapi/v1/depth"),
+    "bitcoincom": HitbtcDialect,
+    "hitbtc-v2": HitbtcDialect,
+}
+"""Makes the dialect of a venue for its symbols."""

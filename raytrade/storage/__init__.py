@@ -1,0 +1,1 @@
+"""Files: recordings of exchanges' raw frames (captures) in, Parquet segments out."""

@@ -1,0 +1,194 @@
+"""The columns of the recorded tables, and messages turned into them without a Python object per row.
+
+`book` has one row per level: a message of n levels is n rows, the last of which has `is_last`; a message without
+levels is one row without side, price and size. Prices and sizes are exact `DECIMAL(38, 18)`. `index` is the
+recorder's own dense count of messages per stream, so that a lost segment shows whatever the venue's ids do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from raytrade.core.events import Channel, Flag, Gap, Side, Trade
+from raytrade.core.message import Kind, Message, decode
+from raytrade.core.prices import FRACTION_DIGITS_MAX
+
+TABLE_VERSION = 1
+DECIMAL = pa.decimal128(38, FRACTION_DIGITS_MAX)
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_METADATA = {b"raytrade.table_version": str(TABLE_VERSION).encode()}
+
+_COMMON = [
+    ("index", pa.int64()),
+    ("ts_venue_ns", pa.int64()),
+    ("ts_recv_ns", pa.int64()),
+    ("line", _TEXT),
+]
+
+BOOK = pa.schema(
+    [
+        *_COMMON,
+        ("epoch", pa.int64()),
+        ("id_prev", pa.int64()),
+        ("id_last", pa.int64()),
+        ("is_snapshot", pa.bool_()),
+        ("is_last", pa.bool_()),
+        ("side", _TEXT),
+        ("price", DECIMAL),
+        ("size", DECIMAL),
+        ("price_scale", pa.int8()),
+        ("size_scale", pa.int8()),
+        ("depth", pa.int32()),
+        ("flags", pa.int16()),
+    ],
+    metadata=_METADATA,
+)
+TRADES = pa.schema(
+    [
+        *_COMMON,
+        ("trade_id", pa.string()),
+        ("aggressor", _TEXT),
+        ("price", DECIMAL),
+        ("size", DECIMAL),
+        ("price_scale", pa.int8()),
+        ("size_scale", pa.int8()),
+        ("flags", pa.int16()),
+    ],
+    metadata=_METADATA,
+)
+GAPS = pa.schema(
+    [
+        ("instrument", pa.string()),
+        ("channel", pa.string()),
+        ("ts_recv_ns", pa.int64()),
+        ("kind", pa.string()),
+        ("epoch", pa.int64()),
+        ("id_prev", pa.int64()),
+        ("id_last", pa.int64()),
+        ("cause", pa.string()),
+        ("lines", pa.string()),
+    ],
+    metadata=_METADATA,
+)
+
+_SIDES = pa.array(["bid", "ask"])
+_AGGRESSORS = {Side.NONE: None, Side.BUY: "buy", Side.SELL: "sell"}
+
+
+def decimal_column(values: np.ndarray, scale: int) -> pa.Array:
+    """Read 64-bit integers in `scale` as exact decimals of the tables' type."""
+    wide = pa.array(values, pa.int64()).cast(pa.decimal128(38, 0))
+    return wide.view(pa.decimal128(38, scale)).cast(DECIMAL)
+
+
+def _wide_decimals(values: list[int], scale: int) -> pa.Array:
+    factor = 10 ** (FRACTION_DIGITS_MAX - scale)
+    buffer = b"".join((value * factor).to_bytes(16, "little", signed=True) for value in values)
+    return pa.Array.from_buffers(DECIMAL, len(values), [None, pa.py_buffer(buffer)])
+
+
+def _dictionary(codes: np.ndarray, values: pa.Array, missing: np.ndarray | None = None) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=missing), values)
+
+
+def book_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
+    """Turn snapshots and deltas of one stream, all in one scale and equally wide, into rows of `BOOK`."""
+    bid_counts = np.array([message.bid_count for message in messages], np.int64)
+    level_counts = bid_counts + np.array([message.ask_count for message in messages], np.int64)
+    row_counts = np.maximum(level_counts, 1)
+    ends = np.cumsum(row_counts)
+    is_last = np.zeros(int(ends[-1]), bool)
+    is_last[ends - 1] = True
+    within = np.arange(len(is_last)) - np.repeat(ends - row_counts, row_counts)
+    empty = np.repeat(level_counts == 0, row_counts)
+    is_ask = within >= np.repeat(bid_counts, row_counts)
+
+    def repeated(values: list[int], kind: type[np.generic] = np.int64) -> pa.Array:
+        return pa.array(np.repeat(np.array(values, kind), row_counts))
+
+    lines: dict[str, int] = {}
+    codes = np.array([lines.setdefault(message.line, len(lines)) for message in messages])
+    prices, sizes = _level_columns(messages, empty)
+    columns = [
+        pa.array(np.repeat(np.arange(first_index, first_index + len(messages)), row_counts)),
+        repeated([message.ts_venue_ns for message in messages]),
+        repeated([message.ts_recv_ns for message in messages]),
+        _dictionary(np.repeat(codes, row_counts), pa.array(list(lines))),
+        repeated([message.epoch for message in messages]),
+        repeated([message.id_prev for message in messages]),
+        repeated([message.id_last for message in messages]),
+        pa.array(np.repeat(np.array([message.kind is Kind.SNAPSHOT for message in messages]), row_counts)),
+        pa.array(is_last),
+        _dictionary(is_ask, _SIDES, empty),
+        prices,
+        sizes,
+        repeated([message.price_scale for message in messages], np.int8),
+        repeated([message.size_scale for message in messages], np.int8),
+        repeated([message.depth for message in messages], np.int32),
+        repeated([message.flags for message in messages], np.int16),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=BOOK)
+
+
+def _level_columns(messages: list[Message], empty: np.ndarray) -> tuple[pa.Array, pa.Array]:
+    first = messages[0]
+    if first.flags & Flag.WIDE:
+        flat = [value for message in messages for side in message.levels() for value in side]
+        prices = _wide_decimals(flat[::2], first.price_scale)
+        sizes = _wide_decimals(flat[1::2], first.size_scale)
+    else:
+        body = b"".join([message.raw[message.body_start :] for message in messages])
+        levels = np.frombuffer(body, "<i8")
+        prices = decimal_column(levels[::2], first.price_scale)
+        sizes = decimal_column(levels[1::2], first.size_scale)
+    if not empty.any():
+        return prices, sizes
+    where = pa.array(np.cumsum(~empty) - 1, mask=empty)
+    return prices.take(where), sizes.take(where)
+
+
+def trade_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
+    """Turn trades of one stream into rows of `TRADES`."""
+    trades = [decode(message) for message in messages]
+    assert all(isinstance(trade, Trade) for trade in trades)
+    rows: list[Trade] = trades  # type: ignore[assignment]
+    columns = [
+        pa.array(range(first_index, first_index + len(rows)), pa.int64()),
+        pa.array([trade.ts_venue_ns for trade in rows], pa.int64()),
+        pa.array([trade.ts_recv_ns for trade in rows], pa.int64()),
+        pa.array([message.line for message in messages]).dictionary_encode(),
+        pa.array([trade.trade_id for trade in rows], pa.string()),
+        pa.array([_AGGRESSORS[trade.aggressor] for trade in rows], pa.string()).dictionary_encode(),
+        _wide_decimals_mixed([(trade.price, trade.price_scale) for trade in rows]),
+        _wide_decimals_mixed([(trade.size, trade.size_scale) for trade in rows]),
+        pa.array([trade.price_scale for trade in rows], pa.int8()),
+        pa.array([trade.size_scale for trade in rows], pa.int8()),
+        pa.array([trade.flags for trade in rows], pa.int16()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=TRADES)
+
+
+def _wide_decimals_mixed(values: list[tuple[int, int]]) -> pa.Array:
+    return _wide_decimals(
+        [value * 10 ** (FRACTION_DIGITS_MAX - scale) for value, scale in values], FRACTION_DIGITS_MAX
+    )
+
+
+def gap_rows(gaps: list[Gap]) -> pa.RecordBatch:
+    """Turn gaps into rows of `GAPS`."""
+    rows = [
+        {
+            "instrument": gap.instrument,
+            "channel": Channel(gap.channel).name.lower(),
+            "ts_recv_ns": gap.ts_recv_ns,
+            "kind": gap.kind.name.lower(),
+            "epoch": gap.epoch,
+            "id_prev": gap.id_prev,
+            "id_last": gap.id_last,
+            "cause": gap.cause,
+            "lines": " ".join(gap.lines),
+        }
+        for gap in gaps
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=GAPS)

@@ -1,0 +1,227 @@
+"""`ParquetSink`: the arbitrated stream into immutable Parquet segments.
+
+Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet`` and ``gaps/<segment>.parquet`` under one directory.
+A segment is written whole into a temporary file, synced, and renamed; its name is unique to this start of
+the program, so no segment is ever opened again or overwritten. What was taken but not yet written is kept in
+memory until the write has succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.events import Channel, Flag, Gap
+from raytrade.core.instrument import split_instrument
+from raytrade.core.message import Kind, Message, decode
+from raytrade.errors import StorageError
+from raytrade.storage.schema import BOOK, GAPS, TRADES, book_rows, gap_rows, trade_rows
+
+_RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
+
+
+class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When a segment is closed: at a number of messages, bytes or an age (seconds)."""
+
+    segment_messages_max: int = 200_000
+    segment_bytes_max: int = 64 * 1024 * 1024
+    segment_age_s_max: int = 60
+    pending_bytes_max: int = 512 * 1024 * 1024
+    compression: str = "zstd"
+
+
+class SinkCounts(msgspec.Struct):
+    """What a sink has written since it was opened."""
+
+    messages: int = 0
+    rows: int = 0
+    gaps: int = 0
+    segments: int = 0
+    bytes_written: int = 0
+    messages_pending: int = 0
+    bytes_pending: int = 0
+
+
+class _Partition:
+    """Messages of one stream and day that wait for their segment."""
+
+    __slots__ = ("bytes_pending", "directory", "messages", "opened_ns")
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.messages: list[Message] = []
+        self.bytes_pending = 0
+        self.opened_ns: Nanos = 0
+
+
+class ParquetSink:
+    """Writes under `directory`; one sink per directory and start.
+
+    Raises:
+        StorageError: the directory cannot be made or written.
+    """
+
+    def __init__(self, directory: Path, settings: SinkSettings | None = None) -> None:
+        self.directory = directory
+        self._settings = settings or SinkSettings()
+        self._partitions: dict[tuple[str, Channel, int], _Partition] = {}
+        self._indexes: dict[tuple[str, Channel], int] = {}
+        self._gaps: list[Gap] = []
+        self._start = f"{secrets.token_hex(4)}"
+        self._segments = 0
+        self.counts = SinkCounts()
+        self._check_writable()
+
+    def _check_writable(self) -> None:
+        probe = self.directory / f".{self._start}.probe"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise StorageError(str(self.directory), f"not writable: {error.strerror}") from None
+
+    def write(self, messages: list[Message], now_ns: Nanos) -> None:
+        """Take messages of any streams; closes the segments that are full.
+
+        Raises:
+            StorageError: a full segment could not be written; nothing taken is lost, `flush` tries again.
+        """
+        full: list[_Partition] = []
+        for message in messages:
+            if message.kind in _RECORDED:
+                partition = self._partition(message)
+                partition.messages.append(message)
+                partition.bytes_pending += len(message.raw)
+                partition.opened_ns = partition.opened_ns or now_ns
+                self.counts.messages_pending += 1
+                self.counts.bytes_pending += len(message.raw)
+                if self._is_full(partition) and partition not in full:
+                    full.append(partition)
+            elif message.kind is Kind.GAP:
+                self._receive_gap(message)
+        for partition in full:
+            self._close(partition)
+
+    def _receive_gap(self, message: Message) -> None:
+        gap = decode(message)
+        assert isinstance(gap, Gap)
+        self._gaps.append(gap)
+        self.counts.gaps += 1
+
+    def _is_full(self, partition: _Partition) -> bool:
+        settings = self._settings
+        return (
+            len(partition.messages) >= settings.segment_messages_max
+            or partition.bytes_pending >= settings.segment_bytes_max
+        )
+
+    def _partition(self, message: Message) -> _Partition:
+        day = (message.ts_venue_ns or message.ts_recv_ns) // (86_400 * SECOND)
+        key = (message.instrument, message.channel, day)
+        partition = self._partitions.get(key)
+        if partition is None:
+            partition = self._partitions[key] = _Partition(self._partition_directory(*key))
+        return partition
+
+    def _partition_directory(self, instrument: str, channel: Channel, day: int) -> Path:
+        venue, symbol = split_instrument(instrument)
+        date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+        name = f"venue={quote(venue, safe='')}/instrument={quote(symbol, safe='')}"
+        return self.directory / name / f"channel={channel.name.lower()}" / f"date={date}"
+
+    def flush_due(self, now_ns: Nanos) -> None:
+        """Close the segments that are old enough.
+
+        Raises:
+            StorageError: one could not be written; it is kept.
+        """
+        age_ns = self._settings.segment_age_s_max * SECOND
+        for partition in list(self._partitions.values()):
+            if partition.messages and now_ns - partition.opened_ns >= age_ns:
+                self._close(partition)
+        self._write_gaps()
+
+    def flush(self) -> None:
+        """Close every segment.
+
+        Raises:
+            StorageError: one could not be written; it and those after it are kept.
+        """
+        for partition in list(self._partitions.values()):
+            if partition.messages:
+                self._close(partition)
+        self._write_gaps()
+
+    def _close(self, partition: _Partition) -> None:
+        messages = partition.messages
+        stream = messages[0].stream
+        first = self._indexes.get(stream, 0)
+        table = pa.Table.from_batches(self._batches(messages, first))
+        self._write_segment(partition.directory, table)
+        self._indexes[stream] = first + len(messages)
+        counts = self.counts
+        counts.messages += len(messages)
+        counts.rows += table.num_rows
+        counts.messages_pending -= len(messages)
+        counts.bytes_pending -= partition.bytes_pending
+        partition.messages, partition.bytes_pending, partition.opened_ns = [], 0, 0
+
+    def _batches(self, messages: list[Message], first: int) -> list[pa.RecordBatch]:
+        """Cut the messages where scale or width change; each run becomes one batch."""
+        rows = trade_rows if messages[0].channel is Channel.TRADES else book_rows
+        batches, run = [], [messages[0]]
+        for message in messages[1:]:
+            if _layout(message) != _layout(run[0]):
+                batches.append(rows(run, first))
+                first += len(run)
+                run = []
+            run.append(message)
+        batches.append(rows(run, first))
+        return [batch.cast(BOOK if rows is book_rows else TRADES) for batch in batches]
+
+    def _write_gaps(self) -> None:
+        if self._gaps:
+            self._write_segment(self.directory / "gaps", pa.Table.from_batches([gap_rows(self._gaps)], GAPS))
+            self._gaps = []
+
+    def _write_segment(self, directory: Path, table: pa.Table) -> None:
+        self._segments += 1
+        path = directory / f"{self._start}-{self._segments:06d}.parquet"
+        temporary = path.with_suffix(".part")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, temporary, compression=self._settings.compression)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.rename(path)
+            _sync_directory(directory)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(str(path), f"cannot be written: {error.strerror or error}") from None
+        self.counts.segments += 1
+        self.counts.bytes_written += path.stat().st_size
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.flush()
+
+
+def _layout(message: Message) -> tuple[int, int, int]:
+    return message.price_scale, message.size_scale, message.flags & Flag.WIDE
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
