@@ -122,6 +122,36 @@ class Outlet:
         self.messages.append(parse(encode(event, self.name)))
 
 
+class SnapshotRequests:
+    """Asks for snapshots of one instrument, again after a growing time until one was of use."""
+
+    def __init__(self, instrument: str, outlet: Outlet, settings: ArbiterSettings) -> None:
+        self.due_ns: Nanos | None = None
+        self._instrument = instrument
+        self._outlet = outlet
+        self._settings = settings
+        self._wait_ns = settings.snapshot_retry_ns
+
+    def ask(self, now_ns: Nanos, reason: str) -> None:
+        """Ask, unless an answer to the last request may still come."""
+        if self.due_ns is not None and now_ns < self.due_ns:
+            return
+        self._outlet.commands.append(SnapshotWanted(self._instrument, reason))
+        self.due_ns = now_ns + self._wait_ns
+        self._wait_ns = min(2 * self._wait_ns, self._settings.snapshot_retry_ns_max)
+
+    def cancel(self) -> None:
+        """Nothing is wanted any more."""
+        self.due_ns, self._wait_ns = None, self._settings.snapshot_retry_ns
+
+
+def hold_back_ns(skew: Histogram, settings: ArbiterSettings) -> Nanos:
+    """Give how long a hole is held open while a line may still fill it."""
+    if skew.total < settings.skew_samples_min:
+        return settings.hold_back_ns_max
+    return min(settings.hold_back_ns_max, max(settings.hold_back_ns_min, 4 * skew.quantile_ns(0.999)))
+
+
 class StreamArbiter(Protocol):
     """Merges the copies of one stream."""
 

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from raytrade.cli import captures, venues
+from raytrade.cli import captures, emulation, pipelines, venues
 from raytrade.errors import ConfigError, RaytradeError
 
 app = typer.Typer(
@@ -19,7 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+pipelines.register(app)
 captures.register(app)
+emulation.register(app)
 venues.register(app)
 
 

@@ -57,6 +57,8 @@ def import_captures(
 
 
 def _open(path: Path) -> Capture:
+    if not path.is_file():
+        raise ConfigError(str(path), "", "no such file")
     capture = Capture(path)
     try:
         Importer(capture)

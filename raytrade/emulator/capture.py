@@ -30,7 +30,7 @@ class CaptureHeader(msgspec.Struct):
     kind: str
     version: int
     venue: str
-    connections: list[str] = []  # noqa: RUF012 - msgspec copies the default
+    connections: list[str] = []
 
 
 class CaptureRecord(msgspec.Struct):

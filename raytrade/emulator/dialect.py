@@ -87,7 +87,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     Times in seconds, 0 = never. `window_depths` are the depths a client may ask for; empty where
     the channel carries the full book. `has_windows` tells that a message covers a range of ids,
-    so that windows may be cut anew per connection.
+    so that windows may be cut anew per connection. `zero_text` is the size of a removed level
+    where it is not printed with all digits.
     """
 
     id_rule: IdRule
@@ -95,6 +96,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     has_windows: bool
     price_scale: int = 2
     size_scale: int = 8
+    zero_text: str = ""
     window_depths: tuple[int, ...] = ()
     tells_leaving: bool = True
     sends_empty: bool = True
@@ -147,13 +149,19 @@ def iso_time(time_ns: int, digits: int) -> str:
 def pair_texts(
     levels: list[tuple[int, int]], traits: Traits, digits: tuple[int, int], form: str
 ) -> str:
-    """Print (price, size) pairs with `form`, e.g. `["%s","%s"]`, divided by commas."""
-    price_scale, size_scale = traits.price_scale, traits.size_scale
+    """Print (price, size) pairs with `form`, e.g. `["%s","%s"]`, divided by commas.
+
+    `digits` are the digits after the point of price and size.
+    """
+    price_scale, size_scale, zero = traits.price_scale, traits.size_scale, traits.zero_text
     price_digits, size_digits = digits
     return ",".join(
         [
             form
-            % (fixed_text(price, price_scale, price_digits), fixed_text(size, size_scale, size_digits))
+            % (
+                fixed_text(price, price_scale, price_digits),
+                fixed_text(size, size_scale, size_digits) if size or not zero else zero,
+            )
             for price, size in levels
         ]
     )

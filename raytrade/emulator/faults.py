@@ -147,7 +147,7 @@ class Verdict(msgspec.Struct):
     messages: list[Message]
     delay_s: float = 0.0
     is_cut: bool = False
-    kinds: list[str] = []  # noqa: RUF012 - msgspec copies the default
+    kinds: list[str] = []
 
 
 class ActiveRule:
@@ -236,9 +236,9 @@ class FaultPlan:
         """Tell whether a cut at a time has come; cuts by message are in `judge`."""
         for active in self._rules:
             rule = active.rule
-            if rule.kind == "cut" and rule.at_s is not None and rule.happens_once:
-                if active.is_due(now_s, self._messages_seen):
-                    return True
+            is_timed = rule.kind == "cut" and rule.at_s is not None and rule.happens_once
+            if is_timed and active.is_due(now_s, self._messages_seen):
+                return True
         return False
 
     def judge(self, message: Message, now_s: float) -> Verdict:

@@ -16,7 +16,7 @@ from websockets.protocol import State
 from .dialect import Session, Topic
 from .faults import FaultPlan
 from .journal import DeliveryLog, Journal
-from .message import Content, Message
+from .message import Message
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -40,12 +40,14 @@ class Link:
         self._delivery: DeliveryLog = journal.add_connection(number, session.path)
         self._lagging: deque[tuple[float, Message]] = deque()
         self._outbox: list[bytes] = []
+        self.held_bytes = 0
         self._now_s = 0.0
+        self._is_cut = False
 
     @property
     def is_open(self) -> bool:
         """Tell whether the connection still takes frames."""
-        return self._connection.protocol.state is State.OPEN
+        return not self._is_cut and self._connection.protocol.state is State.OPEN
 
     @property
     def is_idle(self) -> bool:
@@ -58,7 +60,9 @@ class Link:
         return self._connection.transport.get_write_buffer_size()
 
     def post(self, message: Message) -> None:
-        """Send a message, through the faults in force."""
+        """Send a message, through the faults in force; a closed connection takes none."""
+        if not self.is_open:
+            return
         if message.tail is not None:
             message = message.number(self.counter)
             self.counter += 1
@@ -78,7 +82,15 @@ class Link:
         if self.plan is not None and self.plan.is_cut_due(now_s):
             self.cut("cut")
         while self._lagging and self._lagging[0][0] <= now_s:
-            self._write(self._lagging.popleft()[1])
+            message = self._lagging.popleft()[1]
+            self.held_bytes -= len(message.payload)
+            self._write(message)
+
+    def lift_faults(self) -> None:
+        """End every fault; what they held back is due now."""
+        if self.plan is not None:
+            self.plan.clear()
+        self._lagging = deque((0.0, message) for _, message in self._lagging)
 
     def release(self) -> None:
         """Send what is held for reordering, as the stream has ended."""
@@ -99,13 +111,18 @@ class Link:
         if not self.is_open:
             return
         self._journal.add_fault(kind, self.number)
-        self.flush()
-        self._lagging.clear()
-        self._connection.transport.abort()
+        self._abort()
 
     def report(self, kind: str, symbol: str) -> None:
         """Journal a fault that touches a subscription, not a message."""
         self._journal.add_fault(kind, self.number, Message(b"", symbol))
+
+    def _abort(self) -> None:
+        self.flush()
+        self._lagging.clear()
+        self.held_bytes = 0
+        self._is_cut = True
+        self._connection.transport.abort()
 
     def _judge(self, message: Message) -> None:
         if self.plan is None:
@@ -113,10 +130,9 @@ class Link:
             return
         verdict = self.plan.judge(message, self._now_s)
         for kind in verdict.kinds:
-            if kind != "cut":
-                self._journal.add_fault(kind, self.number, message)
+            self._journal.add_fault(kind, self.number, message)
         if verdict.is_cut:
-            self.cut("cut")
+            self._abort()
             return
         for each in verdict.messages:
             self._send_after(each, verdict.delay_s)
@@ -129,11 +145,11 @@ class Link:
         if self._lagging:
             release_s = max(release_s, self._lagging[-1][0])
         self._lagging.append((release_s, message))
+        self.held_bytes += len(message.payload)
 
     def _write(self, message: Message) -> None:
         self._outbox.append(message.encode())
-        if message.content is not Content.CONTROL and self.is_open:
-            self._delivery.add(message)
+        self._delivery.add(message)
 
 
 def is_congested(links: list[Link], bytes_max: int) -> bool:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from .journal import Truth
 from .server import Emulator
@@ -93,7 +93,7 @@ class EmulatorThread:
             asyncio.run_coroutine_threadsafe(self._emulator.stop(), self._loop).result(CALL_S_MAX)
             self._close_loop()
 
-    def __enter__(self) -> EmulatorThread:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -142,12 +142,12 @@ def serve(settings: EmulatorSettings) -> int:
 async def _serve(settings: EmulatorSettings) -> int:
     emulator = Emulator(settings)
     await emulator.start()
-    _print(f"emulating {settings.venue or settings.capture} at {emulator.url}")
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     try:
+        _print(f"emulating {settings.capture or settings.venue} at {emulator.url}")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_wait(emulator, stopped), settings.seconds or None)
         _print(_summary(emulator.truth()))

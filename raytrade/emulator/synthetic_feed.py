@@ -6,7 +6,6 @@ are posted in one turn of the event loop. Called by the server.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -18,23 +17,19 @@ from .dialect import (
     RestReply,
     Session,
     Subscribe,
-    Topic,
     Unsubscribe,
 )
 from .journal import Journal, TrueBook, true_book
 from .link import Link
-from .market import Market, MarketSettings, Step
-from .message import Message
+from .market import Market, MarketSettings
 from .settings import EmulatorSettings, parse_burst
+from .subscriptions import Posting, Subscriptions
 from .venues import DIALECTS
-from .windows import DepthWindow, WindowMerger
 
 STEPS_PER_TURN = 64
 """Updates posted before the event loop gets its turn."""
 BURST_STEPS_PER_TURN = 512
 """Updates rendered for a burst before the event loop gets its turn."""
-Delivery = tuple[list[Link], Message]
-Posting = tuple[Step, list[Delivery]]
 
 
 class SyntheticFeed:
@@ -59,9 +54,7 @@ class SyntheticFeed:
         )
         for symbol, book in self._market.books.items():
             journal.add_symbol(symbol, book.id_last)
-        self._groups: dict[str, dict[Topic, list[Link]]] = {s: {} for s in settings.symbols}
-        self._windows: dict[tuple[str, int], DepthWindow] = {}
-        self._mergers: dict[tuple[int, Topic], WindowMerger] = {}
+        self._subscriptions = Subscriptions(self._dialect, self._market, settings.skew_windows)
         self._links: list[Link] = []
         self._waiting: list[tuple[Link, str]] = []
         self._burst = BurstQueue(settings)
@@ -89,7 +82,9 @@ class SyntheticFeed:
     def connect(self, link: Link) -> None:
         """Greet a client and serve what its address asks for."""
         self._links.append(link)
-        self._perform(link, self._dialect.open(link.session, self._known(link)) or [])
+        self._perform(
+            link, self._dialect.open(link.session, known_to(link, self._market.books)) or []
+        )
 
     def receive(self, link: Link, text: str | bytes) -> None:
         """Take a request; during a burst it waits, as the market is ahead of the stream."""
@@ -97,13 +92,13 @@ class SyntheticFeed:
         if self._burst.is_active:
             self._waiting.append((link, decoded))
             return
-        actions = self._dialect.receive(link.session, decoded, self._known(link))
+        actions = self._dialect.receive(link.session, decoded, known_to(link, self._market.books))
         self._perform(link, actions)
 
     def disconnect(self, link: Link) -> None:
         """Drop every subscription of a client."""
         for topic in list(link.topics):
-            self._unsubscribe(link, topic)
+            self._subscriptions.unsubscribe(link, topic)
         self._links.remove(link)
 
     def publish(self, now_s: float) -> float:
@@ -115,8 +110,8 @@ class SyntheticFeed:
             return 0.0
         wanted = self._due(now_s)
         for _ in range(min(wanted, STEPS_PER_TURN)):
-            self._post(self._render(self._market.step()))
-        if self._is_exhausted:
+            self._post(self._subscriptions.render(self._market.step()))
+        if self._is_exhausted():
             self._close_out()
             return 0.0
         if wanted > STEPS_PER_TURN:
@@ -148,135 +143,21 @@ class SyntheticFeed:
     def books(self) -> dict[str, TrueBook]:
         """Print the true books."""
         scales = self.traits.price_scale, self.traits.size_scale
-        return {
-            symbol: true_book(book, *scales) for symbol, book in self._market.books.items()
-        }
+        return {symbol: true_book(book, *scales) for symbol, book in self._market.books.items()}
 
     def _wants_beat(self, link: Link) -> bool:
         if self.traits.heartbeat_when_idle:
             return bool(link.topics)
         return any(topic.channel is Channel.HEARTBEAT for topic in link.topics)
 
-    def _known(self, link: Link) -> Callable[[str], bool]:
-        def known(symbol: str) -> bool:
-            if link.plan is not None and link.plan.standing("refuse", symbol):
-                link.report("refuse", symbol)
-                return False
-            return symbol in self._groups
-
-        return known
-
     def _perform(self, link: Link, actions: list[Subscribe | Unsubscribe | Reply]) -> None:
         for action in actions:
             if isinstance(action, Reply):
                 link.post_text(action.text, action.tail)
             elif isinstance(action, Subscribe):
-                self._subscribe(link, action.topic)
+                self._subscriptions.subscribe(link, action.topic)
             else:
-                self._unsubscribe(link, action.topic)
-
-    def _subscribe(self, link: Link, topic: Topic) -> None:
-        link.is_ready = True
-        if link.plan is not None and link.plan.standing("ack_only", topic.symbol):
-            link.report("ack_only", topic.symbol)
-            return
-        if topic in link.topics:
-            return
-        link.topics[topic] = None
-        if topic.channel is Channel.HEARTBEAT:
-            return
-        self._groups[topic.symbol].setdefault(topic, []).append(link)
-        book = self._market.books[topic.symbol]
-        if topic.depth and topic.channel is Channel.BOOK:
-            key = (topic.symbol, topic.depth)
-            if key not in self._windows:
-                self._windows[key] = DepthWindow(book, topic.depth, self.traits.tells_leaving)
-        snapshot = self._dialect.snapshot(topic, book, time.time_ns())
-        if snapshot is not None:
-            link.post(snapshot)
-
-    def _unsubscribe(self, link: Link, topic: Topic) -> None:
-        if topic not in link.topics:
-            return
-        del link.topics[topic]
-        self._mergers.pop((link.number, topic), None)
-        if topic.channel is Channel.HEARTBEAT:
-            return
-        groups = self._groups[topic.symbol]
-        groups[topic].remove(link)
-        if not groups[topic]:
-            del groups[topic]
-        is_used = any(other.depth == topic.depth for other in groups)
-        if topic.depth and not is_used:
-            self._windows.pop((topic.symbol, topic.depth), None)
-
-    def _render(self, step: Step) -> Posting:
-        """Print a step for every group of subscribers; the book is in the state after it."""
-        deliveries: list[Delivery] = []
-        time_ns = time.time_ns()
-        narrowed: dict[int, Step] = {}
-        for topic, links in self._groups[step.symbol].items():
-            if topic.channel is Channel.TRADES:
-                if step.trade is not None:
-                    deliveries.append((links, self._dialect.trade(topic, step.trade, time_ns)))
-                continue
-            plain = self._split_skewed(topic, links, step, time_ns, deliveries)
-            if not plain:
-                continue
-            shown = step
-            if topic.depth:
-                shown = narrowed.get(topic.depth) or self._narrow(topic, step)
-                narrowed[topic.depth] = shown
-                if not shown.levels and not self.traits.sends_empty:
-                    continue
-            book = self._market.books[step.symbol]
-            deliveries.append((plain, self._dialect.update(topic, shown, book, time_ns)))
-        return step, deliveries
-
-    def _narrow(self, topic: Topic, step: Step) -> Step:
-        return self._windows[topic.symbol, topic.depth].narrow(step)
-
-    def _split_skewed(
-        self,
-        topic: Topic,
-        links: list[Link],
-        step: Step,
-        time_ns: int,
-        deliveries: list[Delivery],
-    ) -> list[Link]:
-        """Serve the links that have windows of their own; return the others."""
-        if not self.traits.has_windows:
-            return links
-        skewed = [link for link in links if self._skew(link, topic.symbol) > 1]
-        if not skewed and not self._mergers:
-            return links
-        book = self._market.books[step.symbol]
-        for link in links:
-            shown = self._merge(link, topic, step)
-            if shown is not None:
-                deliveries.append(([link], self._dialect.update(topic, shown, book, time_ns)))
-        return []
-
-    def _skew(self, link: Link, symbol: str) -> int:
-        rule = None if link.plan is None else link.plan.standing("skew_windows", symbol)
-        return self._settings.skew_windows if rule is None else rule.steps_max
-
-    def _merge(self, link: Link, topic: Topic, step: Step) -> Step | None:
-        steps_max = self._skew(link, topic.symbol)
-        key = (link.number, topic)
-        merger = self._mergers.get(key)
-        if merger is None:
-            if steps_max <= 1:
-                return step
-            rng = random.Random(f"{self._settings.seed}:{link.number}:{topic.name}:{topic.symbol}")
-            merger = self._mergers[key] = WindowMerger(steps_max, rng)
-            link.report("skew_windows", topic.symbol)
-        window = merger.add(step)
-        if window is None and steps_max <= 1:
-            window = merger.flush()
-        if steps_max <= 1:
-            del self._mergers[key]
-        return window
+                self._subscriptions.unsubscribe(link, action.topic)
 
     def _post(self, posting: Posting) -> None:
         step, deliveries = posting
@@ -300,7 +181,6 @@ class SyntheticFeed:
             due = min(due, self._settings.updates - self._market.steps_made)
         return max(due, 0)
 
-    @property
     def _is_exhausted(self) -> bool:
         return 0 < self._settings.updates <= self._market.steps_made
 
@@ -315,11 +195,11 @@ class SyntheticFeed:
     def _advance_burst(self, now_s: float) -> None:
         burst = self._burst
         burst.is_active = True
-        if burst.to_render and not self._is_exhausted:
+        if burst.to_render and not self._is_exhausted():
             for _ in range(min(burst.to_render, BURST_STEPS_PER_TURN)):
-                if self._is_exhausted:
+                if self._is_exhausted():
                     break
-                burst.rendered.append(self._render(self._market.step()))
+                burst.rendered.append(self._subscriptions.render(self._market.step()))
                 burst.to_render -= 1
             return
         burst.to_render = 0
@@ -336,20 +216,27 @@ class SyntheticFeed:
         for link, text in waiting:
             if link in self._links:
                 self.receive(link, text)
-        if self._is_exhausted:
+        if self._is_exhausted():
             self._close_out()
 
     def _close_out(self) -> None:
         """Send what windows and reordering still hold: nothing is left unsaid at the end."""
-        for (number, topic), merger in list(self._mergers.items()):
-            window = merger.flush()
-            book = self._market.books[topic.symbol]
-            for link in self._groups[topic.symbol].get(topic, []):
-                if link.number == number and window is not None:
-                    link.post(self._dialect.update(topic, window, book, time.time_ns()))
+        self._subscriptions.flush()
         for link in self._links:
             link.release()
         self._is_closed_out = True
+
+
+def known_to(link: Link, symbols: Mapping[str, object]) -> Callable[[str], bool]:
+    """Make the test of symbols for a link: those of the market that no fault refuses to it."""
+
+    def known(symbol: str) -> bool:
+        if link.plan is not None and link.plan.standing("refuse", symbol):
+            link.report("refuse", symbol)
+            return False
+        return symbol in symbols
+
+    return known
 
 
 class BurstQueue:

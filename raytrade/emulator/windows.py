@@ -25,9 +25,7 @@ def merge_steps(steps: list[Step]) -> Step:
             sizes[level.is_bid, level.price] = level.size
     first, final = steps[0], steps[-1]
     levels = tuple(Level(is_bid, price, size) for (is_bid, price), size in sizes.items())
-    return Step(
-        first.symbol, first.id_prev, first.id_first, final.id_last, levels, is_merged=True
-    )
+    return Step(first.symbol, first.id_prev, first.id_first, final.id_last, levels, is_merged=True)
 
 
 class WindowMerger:
@@ -88,11 +86,14 @@ class DepthWindow:
         after: dict[int, int],
         touched: dict[tuple[bool, int], int],
     ) -> list[Level]:
-        changes = []
-        for price in before:
-            if price not in after and (self._tells_leaving or touched.get((is_bid, price)) == 0):
-                changes.append(Level(is_bid, price, 0))
-        for price, size in after.items():
-            if (is_bid, price) in touched or before.get(price) != size:
-                changes.append(Level(is_bid, price, size))
+        changes = [
+            Level(is_bid, price, 0)
+            for price in before
+            if price not in after and (self._tells_leaving or touched.get((is_bid, price)) == 0)
+        ]
+        changes += [
+            Level(is_bid, price, size)
+            for price, size in after.items()
+            if (is_bid, price) in touched or before.get(price) != size
+        ]
         return changes

@@ -48,6 +48,7 @@ TRADES = pa.schema(
     [
         *_COMMON,
         ("trade_id", pa.string()),
+        ("sequence", pa.int64()),
         ("aggressor", _TEXT),
         ("price", DECIMAL),
         ("size", DECIMAL),
@@ -159,6 +160,7 @@ def trade_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
         pa.array([trade.ts_recv_ns for trade in rows], pa.int64()),
         pa.array([message.line for message in messages]).dictionary_encode(),
         pa.array([trade.trade_id for trade in rows], pa.string()),
+        pa.array([trade.sequence for trade in rows], pa.int64()),
         pa.array([_AGGRESSORS[trade.aggressor] for trade in rows], pa.string()).dictionary_encode(),
         _wide_decimals_mixed([(trade.price, trade.price_scale) for trade in rows]),
         _wide_decimals_mixed([(trade.size, trade.size_scale) for trade in rows]),

@@ -7,7 +7,12 @@ from difflib import get_close_matches
 from raytrade.errors import ConfigError
 from raytrade.venues.binance import BINANCE_SPOT, BINANCE_US
 from raytrade.venues.binance_futures import BINANCE_COINM, BINANCE_USDM
+from raytrade.venues.bybit import BYBIT
+from raytrade.venues.coinbase import COINBASE
+from raytrade.venues.gemini import GEMINI, GEMINI_V2
 from raytrade.venues.hitbtc import BEQUANT, BITCOINCOM, HITBTC
+from raytrade.venues.kraken import KRAKEN
+from raytrade.venues.okx import OKCOIN, OKCOIN_V3, OKX
 from raytrade.venues.protocol import VenueSpec
 
 VENUES: dict[str, VenueSpec] = {
@@ -20,6 +25,14 @@ VENUES: dict[str, VenueSpec] = {
         HITBTC,
         BITCOINCOM,
         BEQUANT,
+        KRAKEN,
+        COINBASE,
+        BYBIT,
+        GEMINI,
+        GEMINI_V2,
+        OKX,
+        OKCOIN,
+        OKCOIN_V3,
     )
 }
 

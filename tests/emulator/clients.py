@@ -54,6 +54,13 @@ async def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -
         await asyncio.sleep(0.005)
 
 
+async def finish(emulator: Emulator, *readers: Reader) -> None:
+    """Wait for the end of the stream, then for everything that is under way to the readers."""
+    await until(lambda: emulator.is_finished)
+    await emulator.stop()
+    await until(lambda: all(reader.is_closed for reader in readers))
+
+
 def _fetch(url: str) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(url, timeout=DEADLINE_S) as reply:
@@ -109,3 +116,8 @@ async def open_reader(emulator: Emulator, target: str = "/", *requests: object) 
     for request in requests:
         await reader.send(request)
     return reader
+
+
+def levels_of(side: list[Frame], price: str, size: str) -> list[list[str]]:
+    """Turn levels written as objects into pairs."""
+    return [[str(level[price]), str(level[size])] for level in side]

@@ -14,6 +14,7 @@ from tests.emulator.clients import (
     apply_pairs,
     assert_book,
     fetch,
+    finish,
     open_reader,
     until,
 )
@@ -53,7 +54,11 @@ def rebuild(venue: str, snapshot: Frame, deltas: list[Frame]) -> Sides:
 
 @pytest.mark.parametrize("venue", sorted(REST))
 @pytest.mark.parametrize("skew_windows", [1, 4])
-async def run_rebuild(venue: str, skew_windows: int) -> None:
+def test_two_lines_rebuild_the_true_book(venue: str, skew_windows: int) -> None:
+    asyncio.run(check_rebuild(venue, skew_windows))
+
+
+async def check_rebuild(venue: str, skew_windows: int) -> None:
     emulator = Emulator(settings(venue, clients=2, skew_windows=skew_windows))
     await emulator.start()
     first = await open_reader(emulator, "/stream?streams=btcusdt@depth@100ms/btcusdt@trade")
@@ -62,15 +67,87 @@ async def run_rebuild(venue: str, skew_windows: int) -> None:
     await until(lambda: len(first.raw) > 50)
     status, snapshot = await fetch(emulator, f"{REST[venue]}?symbol=BTCUSDT&limit=1000")
     assert status == 200
-    await emulator.run_until_finished()
-    last = emulator.truth().ids["BTCUSDT"][-1]
-    for reader in (first, second):
-        await until(lambda reader=reader: str(last) in str(reader.raw[-2:]))  # type: ignore[misc]
+    await finish(emulator, first, second)
     assert second.frames[0] == {"result": None, "id": 7}
     windows = []
-    for reader in (first, second):
+    for number, reader in ((1, first), (2, second)):
         deltas = [f["data"] for f in reader.frames if "depth" in f.get("stream", "")]
         assert_book(emulator, "BTCUSDT", rebuild(venue, snapshot, deltas))
         windows.append([(delta["U"], delta["u"]) for delta in deltas])
+        assert emulator.truth().delivered[number]["BTCUSDT"] == [d["u"] for d in deltas]
     assert (windows[0] == windows[1]) == (skew_windows == 1)
+    trades = [f["data"]["t"] for f in first.frames if "trade" in f.get("stream", "")]
+    assert trades == emulator.truth().trades["BTCUSDT"]
+
+
+def test_every_snapshot_taken_under_load_is_a_state_of_the_stream() -> None:
+    asyncio.run(check_snapshots())
+
+
+async def check_snapshots() -> None:
+    emulator = Emulator(settings("binance-spot", rate=3000.0, updates=4000, clients=1))
+    await emulator.start()
+    reader = await open_reader(emulator, "/ws/btcusdt@depth")
+    snapshots = []
+    while not emulator.is_finished:
+        snapshots.append((await fetch(emulator, "/api/v3/depth?symbol=BTCUSDT&limit=5000"))[1])
+    await finish(emulator, reader)
+    assert len(snapshots) > 10
+    deltas = reader.frames
+    for snapshot in snapshots[1 :: len(snapshots) // 10]:
+        before = [d for d in deltas if d["u"] <= snapshot["lastUpdateId"]]
+        sides = rebuild("binance-spot", snapshots[0], before)
+        taken: Sides = ({}, {})
+        apply_pairs(taken[0], snapshot["bids"])
+        apply_pairs(taken[1], snapshot["asks"])
+        assert sides == taken
+
+
+def test_burst_is_complete_and_its_subscribers_agree() -> None:
+    asyncio.run(check_burst())
+
+
+async def check_burst() -> None:
+    options = settings("binance-spot", symbols=("BTCUSDT",), updates=6000, burst="5900@0.05s")
+    emulator = Emulator(options)
+    await emulator.start()
+    reader = await open_reader(emulator, "/ws/btcusdt@depth@100ms")
+    snapshot = (await fetch(emulator, "/api/v3/depth?symbol=BTCUSDT"))[1]
+    await finish(emulator, reader)
+    assert len(reader.raw) == 6000
+    assert_book(emulator, "BTCUSDT", rebuild("binance-spot", snapshot, reader.frames))
+
+
+def test_unknown_symbols_are_refused() -> None:
+    asyncio.run(check_refusal())
+
+
+async def check_refusal() -> None:
+    emulator = Emulator(settings("binance-usdm", clients=0))
+    await emulator.start()
+    wrong = {"method": "SUBSCRIBE", "params": ["nosuch@depth"], "id": 3}
+    reader = await open_reader(emulator, "/ws", wrong, {"method": "LIST_SUBSCRIPTIONS", "id": 4})
+    await until(lambda: len(reader.raw) == 2)
+    assert reader.frames[0] == {"error": {"code": -1121, "msg": "Invalid symbol."}, "id": 3}
+    status, body = await fetch(emulator, "/fapi/v1/depth?symbol=NOSUCH&limit=5")
+    assert (status, body["code"]) == (400, -1121)
+    assert (await fetch(emulator, "/nothing"))[0] == 404
+    await emulator.stop()
+
+
+def test_unsubscribed_streams_fall_silent() -> None:
+    asyncio.run(check_unsubscribe())
+
+
+async def check_unsubscribe() -> None:
+    emulator = Emulator(settings("binance-spot", updates=0))
+    await emulator.start()
+    names = ["btcusdt@depth", "ethusdt@depth"]
+    reader = await open_reader(emulator, "/ws", {"method": "SUBSCRIBE", "params": names, "id": 1})
+    await until(lambda: len(reader.raw) > 20)
+    await reader.send({"method": "UNSUBSCRIBE", "params": names[:1], "id": 2})
+    await until(lambda: '{"result":null,"id":2}' in reader.raw)
+    cut = reader.raw.index('{"result":null,"id":2}')
+    await until(lambda: len(reader.raw) > cut + 20)
+    assert {frame["s"] for frame in reader.frames[cut + 1 :]} == {"ETHUSDT"}
     await emulator.stop()

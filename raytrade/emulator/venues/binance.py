@@ -36,6 +36,7 @@ from ..message import Message
 PAIR = '["%s","%s"]'
 DEPTH_DEFAULT = {"spot": 100, "futures": 500}
 DEPTH_MAX = {"spot": 5000, "futures": 1000}
+BAD_LIMIT = '{"code":-1130,"msg":"Data sent for parameter \'limit\' is not valid."}'
 DIGITS_SPOT = (8, 8)
 DIGITS_FUTURES = (2, 8)
 
@@ -146,7 +147,7 @@ class BinanceDialect:
             return RestReply(400, '{"code":-1121,"msg":"Invalid symbol."}')
         limit = query.get("limit", str(DEPTH_DEFAULT[self._family]))
         if not limit.isdigit() or int(limit) < 1:
-            return RestReply(400, '{"code":-1130,"msg":"Data sent for parameter \'limit\' is not valid."}')
+            return RestReply(400, BAD_LIMIT)
         depth = min(int(limit), DEPTH_MAX[self._family])
         return RestReply(200, self._depth_text(book, depth, time_ns // 1_000_000))
 

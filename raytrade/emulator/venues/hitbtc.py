@@ -52,7 +52,11 @@ class HitbtcDialect:
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
         self.traits = Traits(
-            id_rule=IdRule.SINGLE, is_touched=False, has_windows=False, ping_every_s=30.0
+            id_rule=IdRule.SINGLE,
+            is_touched=False,
+            has_windows=False,
+            zero_text="0",
+            ping_every_s=30.0,
         )
         self._symbols = symbols
 

@@ -1,0 +1,183 @@
+"""`Dedup`: hosts the arbiter of one shard. Lines of all collectors in, one stream out, over a link per consumer."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import ray
+
+from raytrade.actors.collector import checked_image
+from raytrade.actors.upstreams import Upstreams
+from raytrade.actors.worker import MachineThread
+from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.core.book import BookState, L2Book
+from raytrade.core.clock import Nanos
+from raytrade.core.events import BookDelta, BookSnapshot, Channel
+from raytrade.core.instrument import Filter
+from raytrade.core.message import Kind, Message, decode, encode, join, parse
+from raytrade.links.call import CallLane
+from raytrade.links.publisher import Publisher
+from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.rules import rule_of
+
+
+class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dedup is to do; `shard` is (number, of how many)."""
+
+    name: str
+    collectors: list[str]
+    shard: tuple[int, int] = (0, 1)
+    links: LinkSettings = LinkSettings()
+    arbiter: ArbiterSettings = ArbiterSettings()
+
+
+class Dedup:
+    """One replica of one shard."""
+
+    def __init__(self, plan: DedupPlan) -> None:
+        self.plan = plan
+        self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
+        self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
+        self._books: dict[str, L2Book] = {}
+        self._unbooked: list[Message] = []
+        self._up: dict[str, Message] = {}
+        self._lines_of: dict[str, set[str]] = {}
+        self._asked: dict[str, int] = {}
+        self._thread = MachineThread(plan.name, self._tick)
+        template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        self._upstreams.set_writers(plan.collectors)
+        self._thread.start()
+
+    # On the machine thread.
+
+    def _tick(self, now_ns: Nanos) -> Nanos | None:
+        self._upstreams.tick(now_ns)
+        due_ns = self._arbiter.deadline_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self._arbiter.receive_timeout(now_ns)
+        self._give_out()
+        self._publisher.pump(now_ns)
+        self._keep_books()
+        due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
+        return min(due) if due else None
+
+    def _take(self, collector: str, data: bytes) -> None:
+        now_ns = self._thread.clock.now_ns()
+        receive = self._arbiter.receive
+        for message in self._upstreams.receive(collector, data, now_ns):
+            if message.kind is Kind.LINE_UP:
+                self._lines_of.setdefault(collector, set()).add(message.line)
+            receive(message.line, message, now_ns)
+
+    def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
+        """Without its link a collector's lines are as good as down."""
+        if not is_up:
+            for line in self._lines_of.pop(collector, set()):
+                self._arbiter.receive_line_down(line, now_ns)
+
+    def _give_out(self) -> None:
+        messages = self._arbiter.output()
+        if messages:
+            self._publisher.append(messages)
+            self._unbooked += messages
+        for wanted in self._arbiter.commands():
+            self._request_snapshot(wanted.instrument)
+
+    def _request_snapshot(self, instrument: str) -> None:
+        """Ask one collector: the same one on every replica, another at the next attempt."""
+        collectors = sorted(self._upstreams.up())
+        if not collectors:
+            return
+        attempt = self._asked[instrument] = self._asked.get(instrument, -1) + 1
+        name = collectors[(crc32(instrument.encode()) + attempt) % len(collectors)]
+        handle = self._upstreams.handle(name)
+        if handle is not None:
+            handle.request_snapshot.remote(instrument)
+
+    def _keep_books(self) -> None:
+        """Apply what went out to the books that images are made of: after sending, never before."""
+        messages, self._unbooked = self._unbooked, []
+        for message in messages:
+            match message.kind:
+                case Kind.DELTA | Kind.SNAPSHOT:
+                    event = decode(message)
+                    assert isinstance(event, BookDelta | BookSnapshot)
+                    self._book(message.instrument).apply(event)
+                case Kind.GAP | Kind.STALLED if message.channel is Channel.BOOK:
+                    self._book(message.instrument).invalidate()
+                case Kind.RESYNCED if message.channel is Channel.BOOK:
+                    self._book(message.instrument).revalidate()
+                case Kind.LINE_UP:
+                    self._up[message.line] = message
+                case Kind.LINE_DOWN:
+                    self._up.pop(message.line, None)
+
+    def _book(self, instrument: str) -> L2Book:
+        book = self._books.get(instrument)
+        if book is None:
+            book = self._books[instrument] = L2Book(instrument)
+        return book
+
+    def _images(self, wanted: Filter) -> list[Message]:
+        self._keep_books()
+        images = list(self._up.values())
+        for instrument, book in self._books.items():
+            if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
+                rule = rule_of(instrument, Channel.BOOK)
+                images.append(parse(encode(checked_image(book, rule), self.plan.name)))
+        return images
+
+    def _wake(self, link: int, problem: str | None) -> None:
+        self._thread.post(self._publisher.sent, link, problem)
+
+    def _open(self, wish: OpenLink, reader: Any) -> int:
+        self._publisher.open(wish, CallLane(reader, self.plan.name), self._thread.clock.now_ns())
+        return self._publisher.writer_id
+
+    def _status(self) -> dict[str, Any]:
+        streams = self._arbiter.statistics()
+        return {
+            "name": self.plan.name,
+            "role": "dedup",
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "streams": {f"{name}/{channel.name.lower()}": msgspec.to_builtins(c) for (name, channel), c in streams.items()},
+            "lines": msgspec.to_builtins(line_totals(streams)),
+            "up": sorted(self._upstreams.up()),
+            "problems": self._upstreams.problems(),
+            "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+            "links": msgspec.to_builtins(self._publisher.statistics()),
+            "lanes": self._publisher.lanes(),
+            "ring_bytes": self._publisher.ring.bytes_held,
+        }
+
+    # Called by Ray.
+
+    def receive_batch(self, collector: str, data: bytes) -> None:
+        """Take a batch of a collector's link."""
+        self._thread.post(self._take, collector, data)
+
+    def open_link(self, wish: bytes, reader: Any) -> int:
+        """Open a link to `reader`; gives this writer's id."""
+        return int(self._thread.call(self._open, msgspec.msgpack.decode(wish, type=OpenLink), reader))
+
+    def set_collectors(self, names: list[str]) -> None:
+        """Follow these collectors and no others."""
+        self._thread.post(self._upstreams.set_writers, names)
+
+    def images(self, filters: list[str]) -> bytes:
+        """Give the state of the wanted streams as messages."""
+        return bytes(self._thread.call(lambda: join(self._images(Filter(*filters)))))
+
+    def status(self) -> dict[str, Any]:
+        """Give the state of streams, lines and links."""
+        return dict(self._thread.call(self._status))
+
+    def is_drained(self) -> bool:
+        """Tell whether every reader has everything."""
+        return bool(self._thread.call(self._publisher.is_drained))

@@ -1,0 +1,42 @@
+"""Every Ray option of every actor, in one place. The actor classes themselves are plain classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from raytrade.actors.collector import Collector, CollectorPlan
+from raytrade.actors.dedup import Dedup, DedupPlan
+from raytrade.actors.recorder import Recorder, RecorderPlan
+from raytrade.actors.strategy import StrategyActor, StrategyPlan
+from raytrade.actors.upstreams import NAMESPACE
+
+ActorPlan = CollectorPlan | DedupPlan | RecorderPlan | StrategyPlan
+
+_CLASSES: dict[type, type] = {
+    CollectorPlan: Collector,
+    DedupPlan: Dedup,
+    RecorderPlan: Recorder,
+    StrategyPlan: StrategyActor,
+}
+
+
+def create(plan: ActorPlan, labels: dict[str, str]) -> Any:
+    """Start the actor of a plan on a node with the labels, or give the one that runs under its name.
+
+    Synchronous actors without task retries: order comes from the links, and a link heals by opening anew. Restarts
+    are without limit, with the same plan. Detached: an actor outlives the supervisor that started it.
+    """
+    options: dict[str, Any] = {
+        "name": plan.name,
+        "namespace": NAMESPACE,
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "enable_task_events": False,
+        "lifetime": "detached",
+        "label_selector": labels,
+    }
+    return ray.remote(_CLASSES[type(plan)]).options(**options).remote(plan)

@@ -1,0 +1,147 @@
+"""`Recorder`: arbitrates between the dedup replicas and appends what is left to Parquet segments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+from raytrade.actors.upstreams import Upstreams
+from raytrade.actors.worker import MachineThread
+from raytrade.arbitration import Arbiter, ArbiterSettings
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.coverage import Coverage
+from raytrade.core.events import Flag
+from raytrade.core.message import Kind, Message
+from raytrade.errors import StorageError
+from raytrade.links.writer import OpenLink
+from raytrade.rules import rule_of
+from raytrade.storage.durable import last_ids
+from raytrade.storage.sink import ParquetSink, SinkSettings
+
+FLUSH_EVERY_NS = SECOND
+
+
+class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recorder is to do; `directory` is on its own host."""
+
+    name: str
+    dedups: list[str]
+    directory: str
+    filters: tuple[str, ...] = ("*",)
+    sink: SinkSettings = SinkSettings()
+    arbiter: ArbiterSettings = ArbiterSettings()
+
+
+class Recorder:
+    """Records from its construction on, going on after the last ids it finds in the directory."""
+
+    def __init__(self, plan: RecorderPlan) -> None:
+        self.plan = plan
+        directory = Path(plan.directory)
+        self._sink = ParquetSink(directory, plan.sink)
+        self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
+        self._coverage: dict[str, Coverage] = {}
+        self._problem = ""
+        self._flushed_ns: Nanos = 0
+        self._thread = MachineThread(plan.name, self._tick)
+        template = OpenLink(link=0, reader=plan.name, filters=plan.filters)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        self._upstreams.set_positions(last_ids(directory))
+        self._upstreams.set_writers(plan.dedups)
+        self._thread.start()
+
+    def _tick(self, now_ns: Nanos) -> Nanos | None:
+        self._upstreams.tick(now_ns)
+        due_ns = self._arbiter.deadline_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self._arbiter.receive_timeout(now_ns)
+        self._write(now_ns)
+        return self._arbiter.deadline_ns()
+
+    def _take(self, dedup: str, data: bytes) -> None:
+        now_ns = self._thread.clock.now_ns()
+        for message in self._upstreams.receive(dedup, data, now_ns):
+            self._arbiter.receive(dedup, message, now_ns)
+
+    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
+        (self._arbiter.receive_line_up if is_up else self._arbiter.receive_line_down)(dedup, now_ns)
+
+    def _write(self, now_ns: Nanos) -> None:
+        messages = self._arbiter.output()
+        if self._arbiter.commands():
+            self._upstreams.reopen_fresh(now_ns)
+        for message in messages:
+            self._cover(message)
+        try:
+            self._sink.write(messages, now_ns)
+            if now_ns - self._flushed_ns >= FLUSH_EVERY_NS:
+                self._flushed_ns = now_ns
+                self._sink.flush_due(now_ns)
+                self._problem = ""
+        except StorageError as error:
+            self._problem = str(error)
+
+    def _cover(self, message: Message) -> None:
+        if message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
+            return
+        if message.kind is Kind.DELTA or message.kind is Kind.TRADE:
+            self._stream(message).observe(message.id_prev, message.id_last)
+        elif message.kind is Kind.SNAPSHOT:
+            self._stream(message).start(message.id_last)
+
+    def _stream(self, message: Message) -> Coverage:
+        name = f"{message.instrument}/{message.channel.name.lower()}"
+        coverage = self._coverage.get(name)
+        if coverage is None:
+            coverage = self._coverage[name] = Coverage()
+        return coverage
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.plan.name,
+            "role": "recorder",
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "directory": self.plan.directory,
+            "problem": self._problem,
+            "sink": msgspec.to_builtins(self._sink.counts),
+            "coverage": msgspec.to_builtins(self._coverage),
+            "up": sorted(self._upstreams.up()),
+            "problems": self._upstreams.problems(),
+            "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+        }
+
+    def _flush(self) -> str:
+        try:
+            self._sink.flush()
+        except StorageError as error:
+            return str(error)
+        return ""
+
+    # Called by Ray.
+
+    def receive_batch(self, dedup: str, data: bytes) -> None:
+        """Take a batch of a dedup's link."""
+        self._thread.post(self._take, dedup, data)
+
+    def set_dedups(self, names: list[str]) -> None:
+        """Follow these replicas and no others."""
+        self._thread.post(self._upstreams.set_writers, names)
+
+    def flush(self) -> str:
+        """Write everything taken so far; gives the problem, or an empty text."""
+        return str(self._thread.call(self._flush, timeout_s=120))
+
+    def status(self) -> dict[str, Any]:
+        """Give the state of files, streams and links."""
+        return dict(self._thread.call(self._status))
+
+    def stop(self) -> str:
+        """Write everything and end; gives the problem, or an empty text."""
+        problem = self.flush()
+        self._thread.stop()
+        return problem

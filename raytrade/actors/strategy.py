@@ -1,0 +1,128 @@
+"""`StrategyActor`: hosts a `StrategyEngine`, which arbitrates between the dedup replicas."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from typing import Any
+
+import msgspec
+import ray
+
+from raytrade.actors.upstreams import Upstreams
+from raytrade.actors.worker import MachineThread
+from raytrade.arbitration import SnapshotWanted
+from raytrade.core.clock import Nanos
+from raytrade.core.coverage import Coverage
+from raytrade.core.events import Flag
+from raytrade.core.instrument import Filter
+from raytrade.core.message import Kind
+from raytrade.links.writer import OpenLink
+from raytrade.rules import rule_of
+from raytrade.strategy.engine import StrategyEngine
+from raytrade.strategy.loading import load_strategy
+
+NOTES_KEPT = 200
+_log = logging.getLogger("raytrade.strategy")
+
+
+class StrategyPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy actor is to do; `strategy` is ``module:Class`` or ``file.py:Class``."""
+
+    name: str
+    dedups: list[str]
+    strategy: str
+    params: dict[str, Any] = {}
+    filters: tuple[str, ...] = ("*",)
+
+
+class StrategyActor:
+    """Runs one strategy from its construction on."""
+
+    def __init__(self, plan: StrategyPlan) -> None:
+        self.plan = plan
+        strategy = load_strategy(plan.strategy, plan.params)
+        self._engine = StrategyEngine(
+            plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe
+        )
+        self._coverage: dict[str, Coverage] = {}
+        self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
+        self._thread = MachineThread(plan.name, self._tick)
+        template = OpenLink(link=0, reader=plan.name, filters=plan.filters)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        self._upstreams.set_writers(plan.dedups)
+        self._thread.start()
+
+    def _tick(self, now_ns: Nanos) -> Nanos | None:
+        self._upstreams.tick(now_ns)
+        due_ns = self._engine.deadline_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self._engine.receive_timeout(now_ns)
+        self._run_commands(now_ns)
+        return self._engine.deadline_ns()
+
+    def _take(self, dedup: str, data: bytes) -> None:
+        clock = self._thread.clock
+        receive = self._engine.receive
+        for message in self._upstreams.receive(dedup, data, clock.now_ns()):
+            receive(dedup, message, clock.now_ns())
+
+    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
+        (self._engine.receive_line_up if is_up else self._engine.receive_line_down)(dedup, now_ns)
+
+    def _run_commands(self, now_ns: Nanos) -> None:
+        for command in self._engine.commands():
+            if isinstance(command, SnapshotWanted):
+                self._upstreams.reopen_fresh(now_ns)
+            else:
+                self._notes.append(repr(command))
+                _log.info("%s %r", self.plan.name, command)
+
+    def _observe(self, kind: Kind, instrument: str, id_prev: int, id_last: int, flags: int) -> None:
+        if flags & Flag.HISTORY:
+            return
+        channel = "trades" if kind is Kind.TRADE else "book"
+        coverage = self._coverage.setdefault(f"{instrument}/{channel}", Coverage())
+        if kind is Kind.SNAPSHOT:
+            coverage.start(id_last)
+        else:
+            coverage.observe(id_prev, id_last)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.plan.name,
+            "role": "strategy",
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "strategy": self.plan.strategy,
+            "engine": msgspec.to_builtins(self._engine.statistics(), str_keys=True),
+            "coverage": msgspec.to_builtins(self._coverage),
+            "notes": list(self._notes)[-20:],
+            "up": sorted(self._upstreams.up()),
+            "problems": self._upstreams.problems(),
+            "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+        }
+
+    # Called by Ray.
+
+    def receive_batch(self, dedup: str, data: bytes) -> None:
+        """Take a batch of a dedup's link."""
+        self._thread.post(self._take, dedup, data)
+
+    def set_dedups(self, names: list[str]) -> None:
+        """Follow these replicas and no others."""
+        self._thread.post(self._upstreams.set_writers, names)
+
+    def status(self) -> dict[str, Any]:
+        """Give the state of the strategy, its streams and links."""
+        return dict(self._thread.call(self._status))
+
+    def books(self) -> dict[str, dict[str, Any]]:
+        """Give the books in full depth as decimal text: for checks, not for trading."""
+        return dict(self._thread.call(self._engine.book_texts))
+
+    def stop(self) -> None:
+        """Tell the strategy, and end."""
+        self._thread.call(self._engine.stop, self._thread.clock.now_ns())
+        self._thread.stop()

@@ -1,0 +1,136 @@
+"""`Upstreams`: the reading side of an actor: one link from each writer, opened anew whenever it is lost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import ray
+from ray.exceptions import RayError
+
+from raytrade.actors.worker import MachineThread
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.message import Message
+from raytrade.errors import MalformedBatch, VersionSkew
+from raytrade.links.reader import LinkReader, ReaderCounts
+from raytrade.links.writer import OpenLink
+
+NAMESPACE = "raytrade"
+OPEN_TIMEOUT_S = 10.0
+FRESH_EVERY_NS = SECOND
+
+
+class Upstreams:
+    """Keeps links open; all methods but the opening itself run on the owner's machine thread."""
+
+    def __init__(
+        self,
+        name: str,
+        template: OpenLink,
+        thread: MachineThread,
+        on_change: Callable[[str, bool, Nanos], None],
+    ) -> None:
+        """`on_change(writer, is_up, now_ns)` is told when a link comes up or is lost."""
+        self._name = name
+        self._template = template
+        self._thread = thread
+        self._on_change = on_change
+        self._me = ray.get_runtime_context().current_actor
+        self._readers: dict[str, LinkReader] = {}
+        self._told: dict[str, bool] = {}
+        self._handles: dict[str, Any] = {}
+        self._opening: set[str] = set()
+        self._problems: dict[str, str] = {}
+        self._fresh_ns: Nanos = 0
+        self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
+
+    def set_writers(self, names: list[str]) -> None:
+        """Follow these writers and no others."""
+        for name in [name for name in self._readers if name not in names]:
+            del self._readers[name]
+            if self._told.pop(name, False):
+                self._on_change(name, False, self._thread.clock.now_ns())
+        for name in names:
+            if name not in self._readers:
+                self._readers[name] = LinkReader(name, secrets.randbits(62))
+
+    def set_positions(self, positions: dict[str, int]) -> None:
+        """Say from where on a link is to go when it is opened: the last ids that are safe."""
+        self._template = msgspec.structs.replace(self._template, positions=positions)
+
+    def tick(self, now_ns: Nanos) -> None:
+        """Open what is not open; tell what was lost."""
+        for name, reader in self._readers.items():
+            if reader.must_open(now_ns) and name not in self._opening:
+                self._opening.add(name)
+                self._opener.submit(self._open, name, reader.wish(self._name, self._template, now_ns))
+            self._tell(name, reader, now_ns)
+
+    def _tell(self, name: str, reader: LinkReader, now_ns: Nanos) -> None:
+        if self._told.get(name, False) != reader.is_up:
+            self._told[name] = reader.is_up
+            self._on_change(name, reader.is_up, now_ns)
+
+    def receive(self, name: str, data: bytes, now_ns: Nanos) -> list[Message]:
+        """Take a batch; what does not belong is counted and the link opened anew."""
+        reader = self._readers.get(name)
+        if reader is None:
+            return []
+        try:
+            messages = reader.receive(data, now_ns)
+        except (MalformedBatch, VersionSkew) as error:
+            reader.counts.malformed += 1
+            reader.lost()
+            self._problems[name] = str(error)
+            messages = None
+        self._tell(name, reader, now_ns)
+        return messages or []
+
+    def reopen_fresh(self, now_ns: Nanos) -> None:
+        """Open every link anew with images, at most once in `FRESH_EVERY_NS`."""
+        if now_ns - self._fresh_ns < FRESH_EVERY_NS:
+            return
+        self._fresh_ns = now_ns
+        for reader in self._readers.values():
+            reader.forget()
+
+    def _open(self, name: str, wish: OpenLink) -> None:
+        """Ask the writer's actor (on an opener thread)."""
+        writer_id, problem = 0, ""
+        try:
+            handle = self._handles.get(name)
+            if handle is None:
+                handle = self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+            writer_id = ray.get(handle.open_link.remote(msgspec.msgpack.encode(wish), self._me), timeout=OPEN_TIMEOUT_S)
+        except (RayError, ValueError, TimeoutError) as error:
+            self._handles.pop(name, None)
+            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        self._thread.post(self._opened, name, writer_id, problem)
+
+    def _opened(self, name: str, writer_id: int, problem: str) -> None:
+        self._opening.discard(name)
+        reader = self._readers.get(name)
+        if problem:
+            self._problems[name] = problem
+        elif reader is not None:
+            reader.opened(writer_id, self._thread.clock.now_ns())
+            self._problems.pop(name, None)
+
+    def handle(self, name: str) -> Any | None:
+        """Give the actor of a writer whose link was opened."""
+        return self._handles.get(name)
+
+    def up(self) -> list[str]:
+        """Give the writers whose links are up."""
+        return [name for name, reader in self._readers.items() if reader.is_up]
+
+    def statistics(self) -> dict[str, ReaderCounts]:
+        """Give the counts per writer."""
+        return {name: reader.counts for name, reader in self._readers.items()}
+
+    def problems(self) -> dict[str, str]:
+        """Give the last problem of each writer that could not be reached."""
+        return dict(self._problems)

@@ -1,0 +1,198 @@
+"""The pipeline's configuration: one YAML file, checked once, every key known.
+
+Units stand in the names. Anything left out has the default shown here.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from raytrade.core.clock import MILLISECOND
+from raytrade.core.events import Channel
+from raytrade.core.instrument import check_symbol
+from raytrade.errors import ConfigError
+from raytrade.links.writer import LinkSettings
+from raytrade.storage.sink import SinkSettings
+from raytrade.venues import find_venue
+from raytrade.venues.protocol import Subscription
+
+MEGABYTE = 1024 * 1024
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+Labels = dict[str, str]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VenueConfig(_Section):
+    """What to collect of one venue; the addresses only to override the venue's own."""
+
+    symbols: list[str] = Field(min_length=1)
+    channels: list[Literal["book", "trades"]] = ["book", "trades"]
+    ws_url: str = ""
+    rest_url: str = ""
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Give the symbols with their channels."""
+        channels = tuple(Channel[name.upper()] for name in self.channels)
+        return tuple(Subscription(symbol, channels) for symbol in self.symbols)
+
+
+class CollectorsConfig(_Section):
+    """Every node with these labels runs `per_node` collectors, each with a line to every venue."""
+
+    labels: Labels = {}
+    per_node: int = Field(1, ge=1, le=8)
+
+
+class DedupConfig(_Section):
+    """Replicas of each shard, on different nodes with these labels where there are enough."""
+
+    labels: Labels = {}
+    replicas: int = Field(2, ge=1, le=4)
+    shards: int = Field(1, ge=1, le=64)
+
+
+class StrategyConfig(_Section):
+    """A strategy by ``module:Class`` or ``file.py:Class``, and the streams it gets (globs)."""
+
+    name: Name
+    strategy: str = Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
+    params: dict[str, Any] = {}
+    subscribe: list[str] = Field(["*"], min_length=1)
+    labels: Labels = {}
+
+
+class RecorderConfig(_Section):
+    """A recording under `directory` of the recorder's own host."""
+
+    name: Name = "recorder"
+    directory: str = Field(min_length=1)
+    subscribe: list[str] = Field(["*"], min_length=1)
+    labels: Labels = {}
+    segment_age_s: int = Field(60, ge=1, le=3600)
+    segment_mb: int = Field(64, ge=1, le=1024)
+    compression: Literal["zstd", "snappy", "lz4", "none"] = "zstd"
+
+    def sink(self) -> SinkSettings:
+        """Give the sink's settings."""
+        return SinkSettings(
+            segment_age_s_max=self.segment_age_s,
+            segment_bytes_max=self.segment_mb * MEGABYTE,
+            compression=self.compression,
+        )
+
+
+class LinksConfig(_Section):
+    """The data plane. `spacing_ms`: least time between two batches of a link under load."""
+
+    spacing_ms: float = Field(4.0, ge=0.1, le=1000)
+    batch_kb: int = Field(88, ge=1, le=10_000)
+    in_flight: int = Field(4, ge=1, le=64)
+    ring_mb: int = Field(256, ge=1, le=65_536)
+
+    def settings(self) -> LinkSettings:
+        """Give the links' settings."""
+        return LinkSettings(
+            spacing_ns=int(self.spacing_ms * MILLISECOND),
+            batch_bytes_max=self.batch_kb * 1024,
+            in_flight_max=self.in_flight,
+            ring_bytes_max=self.ring_mb * MEGABYTE,
+        )
+
+
+class Config(_Section):
+    """A pipeline."""
+
+    name: Name = "raytrade"
+    venues: dict[str, VenueConfig] = Field(min_length=1)
+    collectors: CollectorsConfig = CollectorsConfig()
+    dedup: DedupConfig = DedupConfig()
+    strategies: list[StrategyConfig] = []
+    recorders: list[RecorderConfig] = []
+    links: LinksConfig = LinksConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        for kind, names in (
+            ("strategies", [part.name for part in self.strategies]),
+            ("recorders", [part.name for part in self.recorders]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: the name {twice[0]!r} is used twice")
+        directories = [part.directory for part in self.recorders]
+        if len(set(directories)) < len(directories):
+            raise ValueError("recorders: two recorders must not share a directory")
+        return self
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, or a key or value is wrong; names the first one.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), "", error.strerror or str(error)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "", f"not YAML: {' '.join(str(error).split())}") from None
+    return check_config(data, str(path))
+
+
+def check_config(data: object, path: str) -> Config:
+    """Check configuration data that came from `path`.
+
+    Raises:
+        ConfigError: a key or value is wrong; names the first one.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(path, "", "a configuration is a mapping with at least the key 'venues'")
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise _first_error(error, path) from None
+    for venue, part in config.venues.items():
+        try:
+            find_venue(venue)
+            for symbol in part.symbols:
+                check_symbol(symbol)
+        except ConfigError as error:
+            raise ConfigError(path, f"venues.{venue}", f"{error.key}: {error.problem}") from None
+    return config
+
+
+def _first_error(error: ValidationError, path: str) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(_known_keys(location[:-1]))}"
+        return ConfigError(path, key, f"unknown key{hint}")
+    problem = re.sub(r"^Value error, ", "", first["msg"])
+    return ConfigError(path, key, problem[:1].lower() + problem[1:])
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "venues": VenueConfig,
+    "collectors": CollectorsConfig,
+    "dedup": DedupConfig,
+    "strategies": StrategyConfig,
+    "recorders": RecorderConfig,
+    "links": LinksConfig,
+}
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    section = _SECTIONS[location[0]] if location else Config
+    return list(section.model_fields)

@@ -1,0 +1,98 @@
+"""`LinkReader`: the reading end of a link: order, loss and silence, by `(link, index)` and heartbeats."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
+from raytrade.core.message import Message
+from raytrade.links.batch import decode_batch
+from raytrade.links.writer import OpenLink
+
+
+class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in nanoseconds: when a silent writer counts as lost, and how often opening is tried again."""
+
+    silence_ns_max: Nanos = SECOND
+    retry_ns: Nanos = 500 * MILLISECOND
+
+
+class ReaderCounts(msgspec.Struct):
+    """What came over the link, over all its openings."""
+
+    batches: int = 0
+    messages: int = 0
+    openings: int = 0
+    foreign: int = 0
+    malformed: int = 0
+    out_of_order: int = 0
+
+
+class LinkReader:
+    """Follows one writer. `link_number` gives each opening a number that is never used again."""
+
+    def __init__(self, writer: str, first_link: int, settings: ReaderSettings | None = None) -> None:
+        self.writer = writer
+        self.counts = ReaderCounts()
+        self.is_up = False
+        self._settings = settings or ReaderSettings()
+        self._link = first_link
+        self._expected = 0
+        self._writer_id = 0
+        self._next_index = 0
+        self._heard_ns: Nanos = 0
+        self._retry_ns: Nanos = 0
+
+    def wish(self, reader: str, template: OpenLink, now_ns: Nanos) -> OpenLink:
+        """Give the wish for a new opening; what an earlier opening still sends is foreign from now on."""
+        self._link += 1
+        self._expected = 0
+        self._retry_ns = now_ns + self._settings.retry_ns
+        self.counts.openings += 1
+        return msgspec.structs.replace(
+            template, link=self._link, reader=reader, writer=self._writer_id, next_index=self._next_index
+        )
+
+    def opened(self, writer_id: int, now_ns: Nanos) -> None:
+        """The writer has taken the wish."""
+        self._writer_id = writer_id
+        self._heard_ns = now_ns
+        self._retry_ns = now_ns + 2 * self._settings.silence_ns_max
+
+    def receive(self, data: bytes, now_ns: Nanos) -> list[Message] | None:
+        """Take a batch; None if it does not belong here or breaks the order (then the link must be opened anew).
+
+        Raises:
+            MalformedBatch, VersionSkew: the bytes are none of ours.
+        """
+        header, messages = decode_batch(data)
+        if header.link != self._link:
+            self.counts.foreign += 1
+            return None
+        if header.index != self._expected:
+            self.counts.out_of_order += 1
+            self.is_up = False
+            return None
+        self._expected += 1
+        self._next_index = header.next_index
+        self._heard_ns = now_ns
+        self.is_up = True
+        self.counts.batches += 1
+        self.counts.messages += len(messages)
+        return messages
+
+    def must_open(self, now_ns: Nanos) -> bool:
+        """Tell whether to try (again) to open the link."""
+        if self.is_up and now_ns - self._heard_ns > self._settings.silence_ns_max:
+            self.is_up = False
+        return not self.is_up and now_ns >= self._retry_ns
+
+    def forget(self) -> None:
+        """Open anew from images, whatever was received so far."""
+        self.is_up = False
+        self._writer_id = self._next_index = 0
+        self._retry_ns = 0
+
+    def lost(self) -> None:
+        """The writer is known to be gone, or its bytes made no sense."""
+        self.is_up = False

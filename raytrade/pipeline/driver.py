@@ -1,0 +1,176 @@
+"""The driver: connects to Ray, starts a pipeline, and asks a running one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from raytrade.actors.upstreams import NAMESPACE
+from raytrade.config import Config, Labels, StrategyConfig
+from raytrade.errors import ActorLost, ConfigError, PipelineError, RaytradeError
+from raytrade.pipeline.planning import plan_pipeline
+from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
+
+CALL_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+OBJECT_STORE_BYTES = 200 * 1024 * 1024
+
+
+def prepare_environment() -> None:
+    """Set what Ray must find before it starts: niceness 0 for workers, and token authentication.
+
+    Ray's default niceness is 15; a strategy must not wait behind a compiler. The token is made once, readable by its
+    owner only.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+
+
+def join(address: str = "auto") -> None:
+    """Connect to a running cluster.
+
+    Raises:
+        PipelineError: there is none at the address.
+    """
+    prepare_environment()
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+
+
+def start_local(config: Config) -> None:
+    """Start a Ray of one node on this machine that carries every label the configuration asks for.
+
+    Raises:
+        ConfigError: two sections ask for different values of one label.
+    """
+    prepare_environment()
+    labels = all_labels(config)
+    ray.init(
+        address="local",
+        namespace=NAMESPACE,
+        labels=labels,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+
+
+def all_labels(config: Config) -> Labels:
+    """Give the labels of all sections together.
+
+    Raises:
+        ConfigError: they contradict each other, so that one node cannot run them all.
+    """
+    sections = [config.collectors.labels, config.dedup.labels]
+    sections += [part.labels for part in config.strategies] + [part.labels for part in config.recorders]
+    labels: Labels = {}
+    for section in sections:
+        for key, value in section.items():
+            if labels.setdefault(key, value) != value:
+                problem = f"needs {labels[key]!r} and {value!r}: one local node cannot be both; run a cluster"
+                raise ConfigError("", f"label {key}", problem)
+    return labels
+
+
+def supervisor_name(pipeline: str) -> str:
+    """Give the name of a pipeline's supervisor."""
+    return f"{pipeline}-supervisor"
+
+
+def start(config: Config) -> list[str]:
+    """Start a pipeline (or join the one of that name); gives the names of its actors when all answer.
+
+    Raises:
+        ConfigError: it cannot be placed, or an actor refuses its plan.
+        PipelineError: an actor does not come up.
+    """
+    plan_pipeline(config, live_nodes())
+    options = {
+        "name": supervisor_name(config.name),
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "enable_task_events": False,
+    }
+    supervisor = ray.remote(Supervisor).options(**options).remote(to_json(config))
+    names = _get(supervisor.reconcile.remote(), START_TIMEOUT_S)
+    for name in names:
+        _get(ray.get_actor(name, namespace=NAMESPACE).status.remote(), START_TIMEOUT_S)
+    return list(names)
+
+
+def running_pipelines() -> list[str]:
+    """Give the names of the pipelines on the joined cluster."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    suffix = supervisor_name("")
+    return sorted(a["name"].removesuffix(suffix) for a in actors if a["name"].endswith(suffix))
+
+
+def supervisor(pipeline: str) -> Any:
+    """Give the supervisor of a running pipeline; the name may be empty if only one runs.
+
+    Raises:
+        PipelineError: there is none of that name.
+    """
+    running = running_pipelines()
+    if not pipeline and len(running) == 1:
+        pipeline = running[0]
+    if pipeline not in running:
+        known = ", ".join(running) or "none"
+        raise PipelineError(f"no pipeline {pipeline!r} is running here (running: {known})")
+    return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
+
+
+def status(pipeline: str) -> dict[str, Any]:
+    """Give the status of a pipeline and all its actors."""
+    return dict(_get(supervisor(pipeline).status.remote(), CALL_TIMEOUT_S))
+
+
+def attach(pipeline: str, strategy: StrategyConfig) -> str:
+    """Add a strategy to a running pipeline."""
+    return str(_get(supervisor(pipeline).attach.remote(to_json(strategy)), CALL_TIMEOUT_S))
+
+
+def detach(pipeline: str, name: str) -> str:
+    """Remove a strategy from a running pipeline."""
+    return str(_get(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
+
+
+def stop(pipeline: str) -> list[str]:
+    """Drain and stop a pipeline; gives what went wrong on the way."""
+    handle = supervisor(pipeline)
+    problems = list(_get(handle.stop.remote(), 300.0))
+    ray.kill(handle)
+    return problems
+
+
+def _get(reference: Any, timeout_s: float) -> Any:
+    """Get a result; our own errors come back as they are, others in one line."""
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, RaytradeError):
+            raise cause from None
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        own = [line.strip() for line in lines if line.strip().startswith("raytrade.errors.")]
+        raise ActorLost("pipeline", own[-1] if own else lines[0] if lines else type(error).__name__) from None

@@ -1,0 +1,1 @@
+"""Sockets and the clock: the shell around the venue machines."""
