@@ -11,6 +11,7 @@ Invariants: a message goes out once, from the lead at that time; nothing is appl
 
 from __future__ import annotations
 
+from raytrade.arbitration.books import difference_of
 from raytrade.arbitration.stream import (
     ArbiterSettings,
     LineCounts,
@@ -357,21 +358,3 @@ class Standby:
             )
             self._outlet.emit(resynced)
 
-
-def difference_of(left: L2Book, book: L2Book) -> tuple[Levels, Levels]:
-    """Give the levels that turn `left` into `book`, after bringing `book` to the finer scale of the two."""
-    if left.price_scale > book.price_scale or left.size_scale > book.size_scale:
-        align = BookDelta(
-            instrument=book.instrument,
-            id_prev=book.id_last,
-            id_last=book.id_last,
-            bids=(),
-            asks=(),
-            price_scale=left.price_scale,
-            size_scale=left.size_scale,
-            ts_venue_ns=book.ts_venue_ns,
-            ts_recv_ns=book.ts_recv_ns,
-            epoch=book.epoch,
-        )
-        book.apply(align)
-    return left.difference(book)

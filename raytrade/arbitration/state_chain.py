@@ -89,6 +89,7 @@ class StateChain:
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._serial = 0
+        self._refused: set[int] = set()
         self._hole_since_ns: Nanos | None = None
         self._ahead: tuple[str, Message] | None = None
         self._suspect_since_ns: Nanos | None = None
@@ -241,6 +242,7 @@ class StateChain:
         levels = self._book.merge(message)
         if levels is None:
             return False
+        self._refused.clear()
         if message.flags & Flag.SPLICE and not any(levels):
             self.counts.line(line).duplicates += 1
         else:
@@ -276,6 +278,7 @@ class StateChain:
 
     def _take(self, at: int) -> _Held:
         held = self._held.pop(at)
+        self._refused.discard(held[1])
         self._held_bytes -= len(held[3].raw)
         return held
 
@@ -306,10 +309,14 @@ class StateChain:
         overtaken = bisect_left(held, (self._book.ts_venue_ns,))
         ahead = range(overtaken, min(overtaken + TRIES_MAX, len(held)))
         for at in chain(range(overtaken - 1, max(overtaken - 1 - TRIES_MAX, -1), -1), ahead):
-            _, _, line, message = held[at]
+            _, serial, line, message = held[at]
+            if serial in self._refused:
+                continue
             if self._place(line, message):
                 self._take(at)
                 return True
+            if at < overtaken:
+                self._refused.add(serial)
         return False
 
     def _is_ahead(self, snapshot: Message) -> bool:
@@ -470,11 +477,10 @@ def with_deletions(message: Message, merged: CheckedBook) -> Message:
 
 def spliced(message: Message, levels: tuple[Levels, Levels], merged: CheckedBook) -> Message:
     """Give the message with only these levels; it keeps the ids and the time of what it came from."""
-    bids, asks = levels
-    if not any(merged.fallen) and len(bids) + len(asks) == 2 * (message.bid_count + message.ask_count):
+    if merged.is_all_of(message, levels):
         return message.unflagged(Flag.CHECKED | Flag.UNAPPLIED).flagged(Flag.SPLICE)
     flags = (message.flags | Flag.SPLICE) & ~(Flag.CHECKED | Flag.UNAPPLIED)
-    return _rewritten(message, (bids + merged.fallen[0], asks + merged.fallen[1]), merged, flags)
+    return _rewritten(message, levels, merged, flags)
 
 
 def _rewritten(message: Message, levels: tuple[Levels, Levels], merged: CheckedBook, flags: int) -> Message:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from raytrade.cli import captures, emulation, pipelines, venues
+from raytrade.cli import captures, demonstration, emulation, pipelines, venues
 from raytrade.errors import ConfigError, RaytradeError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 pipelines.register(app)
+demonstration.register(app)
 captures.register(app)
 emulation.register(app)
 venues.register(app)

@@ -22,6 +22,8 @@ from .frames import BINARY, TEXT
 UNTIMED_STEP_NS = 1_000_000
 """Distance given to the frames of a recording without times."""
 FORMAT_VERSION = 1
+SOLE_CONNECTION = "1"
+"""Name given to clients of a recording that holds REST bodies only."""
 
 
 class CaptureHeader(msgspec.Struct):
@@ -91,9 +93,7 @@ def load_capture(path: str) -> Capture:
         except (msgspec.DecodeError, binascii.Error) as error:
             raise CaptureError(path, number, f"not a record: {error}") from error
     seen = dict.fromkeys(frame.connection for frame in loader.frames)
-    connections = tuple(header.connections) or tuple(seen)
-    if not connections:
-        raise CaptureError(path, 1, "no connections in this recording")
+    connections = tuple(header.connections) or tuple(seen) or (SOLE_CONNECTION,)
     senders = frozenset(loader.senders)
     return Capture(header.venue, connections, loader.frames, loader.rests, senders)
 

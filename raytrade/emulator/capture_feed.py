@@ -37,6 +37,7 @@ class CaptureFeed:
         self._unasked: dict[Link, float] = {}
         self._position = 0
         self._turn = 0
+        self._is_closed_out = False
         self.ping_every_s = 20.0
         self.venue = self._capture.venue
         for connection in self._capture.connections:
@@ -45,7 +46,7 @@ class CaptureFeed:
     @property
     def is_finished(self) -> bool:
         """Tell whether the last frame has been posted."""
-        return self._position >= len(self._capture.frames)
+        return self._is_closed_out
 
     @property
     def is_greedy(self) -> bool:
@@ -87,8 +88,8 @@ class CaptureFeed:
         frames = self._capture.frames
         bytes_left = BYTES_PER_TURN
         for _ in range(FRAMES_PER_TURN):
-            if self.is_finished:
-                self._release()
+            if self._position >= len(frames):
+                self._close_out()
                 return 1.0
             frame = frames[self._position]
             wait_s = self._due_s(frame) - now_s
@@ -144,10 +145,11 @@ class CaptureFeed:
         self._journal.add_frame(symbol, frame.index, time.time_ns())
         self._position += 1
 
-    def _release(self) -> None:
+    def _close_out(self) -> None:
         for players in self._players.values():
             for link in players:
                 link.release()
+        self._is_closed_out = True
 
 
 def symbol_of(connection: str) -> str:

@@ -159,14 +159,16 @@ async def _serve(settings: EmulatorSettings) -> int:
 
 
 async def _wait(emulator: Emulator, stopped: asyncio.Event) -> None:
-    """Wait for a signal; a failure of the stream ends it too."""
+    """Wait for a signal or, if so set, for the end of the stream; its failure ends it too."""
     ends = asyncio.create_task(stopped.wait())
     finish = asyncio.create_task(emulator.run_until_finished())
     await asyncio.wait({ends, finish}, return_when=asyncio.FIRST_COMPLETED)
     if finish.done():
         finish.result()
-        _print("finished; connections stay open")
-    await ends
+        _print("finished")
+    if not emulator.settings.exit_when_finished:
+        await ends
+    ends.cancel()
 
 
 def _summary(truth: Truth) -> str:

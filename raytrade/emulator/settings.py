@@ -39,7 +39,7 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     updates: int = 0
     """Book updates in all, over all symbols, bursts included; 0 = without end."""
     levels: int = 8
-    """Levels drawn per update."""
+    """Levels per update at most; most updates have as many."""
     depth: int = 100
     """Price levels per side of the book at the start."""
     burst: str = ""
@@ -62,6 +62,8 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Port to listen on; 0 = any free one."""
     seconds: float = 0.0
     """`serve` ends after this time; 0 = it does not."""
+    exit_when_finished: bool = False
+    """`serve` ends when everything has been sent; else it keeps its connections open, quiet."""
     journal: str = ""
     """File for the truth as JSON lines; empty = memory only."""
     buffer_bytes_max: int = 32 << 20

@@ -69,6 +69,7 @@ def start_local(config: Config) -> None:
         log_to_driver=False,
         logging_level="ERROR",
         object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",
     )
 
 

@@ -1,8 +1,8 @@
 """What a strategy is, and what it sees: `Strategy` (its callbacks) and `Context` (its hands).
 
-A strategy is an object with the callbacks below; deriving from `BaseStrategy` makes all of them optional. It is
-called by one engine in one thread, never twice at a time, and must do no I/O and read no clock: `context.now_ns`
-is the time. Then live, paper and replay give the same decisions for the same input.
+A strategy is an object with the callbacks below; deriving from `BaseStrategy` makes all of them optional. It
+is called by one engine in one thread, never twice at a time, and must do no I/O and read no clock:
+`context.now_ns` is the time. Then live, paper and replay give the same decisions for the same input.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Plain = str | int | float | bool
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """How far an instrument's book can be relied upon.
 
-    `value` is 0 while the book is not LIVE, else the lines of the venue that are up over the most that were up at
-    the same time (1 where no line was heard of). `copies_left` is the number of those lines.
+    `copies_left` is how many of the venue's lines are up. `value` is 0 while the book is not LIVE, else these
+    over the most that were up at the same time (1 where no line was heard of).
     """
 
     instrument: str
@@ -47,7 +47,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notebook:
-    """At most `notes_max` notes and `gauges_max` gauges; the oldest note goes first, a further gauge is not taken."""
+    """At most `notes_max` notes (the oldest goes first) and `gauges_max` gauges (the first ones stay)."""
 
     def __init__(self, strategy: str, notes_max: int, gauges_max: int) -> None:
         self.gauges: dict[str, float] = {}
@@ -84,13 +84,13 @@ class Context:
     def __init__(
         self,
         broker: PaperBroker,
-        books: Mapping[str, L2Book],
+        books: dict[str, L2Book],
         open_book: Callable[[str], L2Book],
         notebook: Notebook,
     ) -> None:
         self.now_ns: Nanos = 0
         """The time of the input that is being worked on, nanoseconds since the Unix epoch."""
-        self.books: Mapping[str, L2Book] = MappingProxyType(dict(books)) if not books else books
+        self.books = MappingProxyType(books)
         """The books by instrument; to be read, not to be moved."""
         self._broker = broker
         self._open_book = open_book
@@ -102,11 +102,11 @@ class Context:
 
     def limit(self, instrument: str, side: Side, price: str | Decimal, quantity: str | Decimal) -> int:
         """Place a limit order and give its id; `price` in quote per base, `quantity` in the base."""
-        return self._broker.place(instrument, side, "" if price is None else price, quantity, self.now_ns)
+        return self._broker.limit(instrument, side, price, quantity, self.now_ns)
 
     def market(self, instrument: str, side: Side, quantity: str | Decimal) -> int:
         """Place a market order and give its id; `quantity` in the base."""
-        return self._broker.place(instrument, side, None, quantity, self.now_ns)
+        return self._broker.market(instrument, side, quantity, self.now_ns)
 
     def cancel(self, order_id: int) -> bool:
         """Take a resting order off; tells whether it was still there."""
@@ -126,7 +126,7 @@ class Context:
         """The resting orders by id."""
         return MappingProxyType(self._broker.orders)
 
-    def log(self, text: str, **fields: object) -> None:
+    def log(self, text: str, /, **fields: object) -> None:
         """Write a note, which whoever runs the engine takes away; the oldest go when there are too many."""
         self._notebook.write(text, fields, self.now_ns)
 

@@ -3,13 +3,22 @@
 Units: quantities in the base, prices in quote per base, notionals, cash, fees and profit in the quote.
 Sums are taken in the context `EXACT`, which has room for every digit and raises rather than round.
 
-Profit is realised first in, first out. Fills at one price are one lot, as old as its first fill, so that there
-are never more lots than prices.
+Profit is realised first in, first out. Fills at one price are one lot, as old as its first fill, so that
+there are never more lots than prices.
 """
 
 from __future__ import annotations
 
-from decimal import Context, DecimalException, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
+from decimal import (
+    Context,
+    Decimal,
+    DecimalException,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
 
 import msgspec
 
@@ -20,11 +29,8 @@ from raytrade.errors import InvariantError
 
 EXACT = Context(prec=160, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 """A price and a quantity of 38 digits, a fee of 12 and the sum of 10**60 such products fit."""
-ZERO = EXACT.create_decimal(0)
+ZERO = Decimal(0)
 BASIS_POINT_EXPONENT = -4
-
-Amount = type(ZERO)
-"""`decimal.Decimal`: an exact price, quantity or sum of money."""
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,34 +43,34 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     order_id: int
     instrument: str
     side: Side
-    price: Amount
-    quantity: Amount
-    fee: Amount
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
     is_maker: bool
     ts_fill_ns: Nanos
     book_id: int
 
 
-def read_amount(value: object) -> Amount | str:
+def read_amount(value: object) -> Decimal | str:
     """Read a price or quantity exactly, without trailing zeros; give the reason (text) where it is none.
 
-    Text, `Decimal` and whole numbers are taken. A float is refused: its digits are not those that were written.
+    Text, `Decimal` and whole numbers are taken. A float is refused: its digits are not those once written.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | Amount):
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return f"{value!r} is a {type(value).__name__}: give text or Decimal"
     try:
         amount = EXACT.normalize(EXACT.create_decimal(value))
     except DecimalException:
-        return f"{str(value)[:64]!r} is not a number of at most {INTEGER_DIGITS_MAX + FRACTION_DIGITS_MAX} digits"
-    if not amount.is_finite() or amount <= 0:
-        return f"{str(value)[:64]!r} is not above zero"
+        return f"{str(value)[:64]!r} is not a number that can be held exactly"
     exponent = amount.as_tuple().exponent
-    if amount.adjusted() >= INTEGER_DIGITS_MAX or not isinstance(exponent, int) or exponent < -FRACTION_DIGITS_MAX:
+    if not isinstance(exponent, int) or amount <= 0:
+        return f"{str(value)[:64]!r} is not a number above zero"
+    if amount.adjusted() >= INTEGER_DIGITS_MAX or exponent < -FRACTION_DIGITS_MAX:
         return f"{str(value)[:64]!r} has too many digits"
     return amount
 
 
-def fee_of(price: Amount, quantity: Amount, basis_points: Amount) -> Amount:
+def fee_of(price: Decimal, quantity: Decimal, basis_points: Decimal) -> Decimal:
     """Give the fee in the quote."""
     with localcontext(EXACT):
         return (price * quantity * basis_points).scaleb(BASIS_POINT_EXPONENT)
@@ -73,7 +79,7 @@ def fee_of(price: Amount, quantity: Amount, basis_points: Amount) -> Amount:
 class Account:
     """What was traded of one instrument.
 
-    `position` is signed (below zero: short). `cash` is the quote received less the quote paid and less `fees`.
+    `position` is signed (below zero: short). `cash` is the quote received less the quote paid, less `fees`.
     `realised` is the profit of closed quantity before fees.
 
     Invariants (`validate`): position = bought - sold = the signed lots; cash = sold - bought notional - fees;
@@ -97,7 +103,7 @@ class Account:
         self.position = self.cash = self.fees = self.realised = ZERO
         self.bought = self.sold = self.bought_notional = self.sold_notional = ZERO
         self.fills = 0
-        self.lots: dict[Amount, Amount] = {}
+        self.lots: dict[Decimal, Decimal] = {}
 
     def apply(self, fill: Fill) -> None:
         """Book one fill."""
@@ -116,7 +122,7 @@ class Account:
             self.fees += fill.fee
             self.fills += 1
 
-    def _move_lots(self, is_buy: bool, price: Amount, quantity: Amount) -> None:
+    def _move_lots(self, is_buy: bool, price: Decimal, quantity: Decimal) -> None:
         """Close the oldest lots of the other direction, then open one with what is left."""
         while quantity and self.lots and (self.position < 0) is is_buy:
             opened_at, held = next(iter(self.lots.items()))
@@ -130,13 +136,13 @@ class Account:
         if quantity:
             self.lots[price] = self.lots.get(price, ZERO) + quantity
 
-    def cost(self) -> Amount:
+    def cost(self) -> Decimal:
         """Give what the position cost when it was opened, in the quote; below zero for a short position."""
         with localcontext(EXACT):
             cost = sum((price * quantity for price, quantity in self.lots.items()), ZERO)
             return -cost if self.position < 0 else cost
 
-    def unrealised(self, price: Amount) -> Amount:
+    def unrealised(self, price: Decimal) -> Decimal:
         """Give the profit, before fees, of closing the position at `price`."""
         with localcontext(EXACT):
             return self.position * price - self.cost()

@@ -3,11 +3,12 @@
 What is assumed:
 
 * An order acts at once on the book as it stands: no latency, no tick or lot size, no margin, no credit limit.
-* A market order, and a limit order that crosses the book when it is placed, takes the shown levels, best first,
-  each at the level's own price, and pays the taker's fee. What a market order finds no size for is refused.
+* A market order, and a limit order that crosses the book when it is placed, takes the shown levels, best
+  first, each at the level's own price, and pays the taker's fee. What a market order finds no size for is
+  refused.
 * A limit order that rests fills when the book crosses it: at its **own** price, at most for the opposite size
-  shown at or through its price, and pays the maker's fee. It does not fill on public trades and has no place in a
-  queue. One that is placed while the book is not LIVE rests, and counts as resting when the book comes back.
+  shown at or through its price, and pays the maker's fee. It does not fill on public trades and has no place
+  in a queue. One that is placed while the book is not LIVE counts as resting when the book comes back.
 * Size that was taken is not there again until the level's size changes; orders share what is shown, better
   price first, then the older order. Our orders never meet each other.
 * While a book is not LIVE nothing fills and a market order is refused.
@@ -122,7 +123,7 @@ class _Shown:
 
 
 class PaperBroker:
-    """The paper account of one strategy over the books it is given; call `receive_book` after each applied message."""
+    """The paper account of one strategy; its owner calls `receive_book` after each applied book message."""
 
     def __init__(self, books: Mapping[str, L2Book], settings: PaperSettings | None = None) -> None:
         self.settings = settings or PaperSettings()
@@ -137,38 +138,52 @@ class PaperBroker:
 
     # Orders.
 
-    def place(self, instrument: str, side: Side, price: object, quantity: object, now_ns: Nanos) -> int:
-        """Place an order (`price` None: at market); gives its id, under which fills and refusals are told."""
+    def limit(self, instrument: str, side: Side, price: object, quantity: object, now_ns: Nanos) -> int:
+        """Place a limit order; gives its id, under which fills and refusals are told."""
+        return self._place(instrument, side, read_amount(price), quantity, now_ns)
+
+    def market(self, instrument: str, side: Side, quantity: object, now_ns: Nanos) -> int:
+        """Place a market order; gives its id, under which fills and refusals are told."""
+        return self._place(instrument, side, None, quantity, now_ns)
+
+    def _place(
+        self, instrument: str, side: Side, price: Decimal | str | None, quantity: object, now_ns: Nanos
+    ) -> int:
         self._orders_made += 1
         order_id = self._orders_made
         amount = read_amount(quantity)
-        limit = None if price is None else read_amount(price)
         book = self._books.get(instrument)
-        reason = self._objection(book, side, limit, amount)
-        if reason or isinstance(amount, str) or isinstance(limit, str):
+        reason = self._objection(book, side, price, amount)
+        if reason or book is None or isinstance(price, str) or isinstance(amount, str):
             refused = ZERO if isinstance(amount, str) else amount
             self._reject(order_id, instrument, side, refused, reason, now_ns)
             return order_id
         order = Order(
-            order_id=order_id, instrument=instrument, side=side, price=limit, quantity=amount, ts_order_ns=now_ns
+            order_id=order_id,
+            instrument=instrument,
+            side=side,
+            price=price,
+            quantity=amount,
+            ts_order_ns=now_ns,
         )
-        assert book is not None
         self._execute(order, book, now_ns)
         return order_id
 
-    def _objection(self, book: L2Book | None, side: Side, limit: Decimal | str | None, amount: Decimal | str) -> str:
+    def _objection(
+        self, book: L2Book | None, side: Side, price: Decimal | str | None, amount: Decimal | str
+    ) -> str:
         """Say why an order cannot be taken; empty where it can."""
         if isinstance(amount, str):
             return f"quantity: {amount}"
-        if isinstance(limit, str):
-            return f"price: {limit}"
+        if isinstance(price, str):
+            return f"price: {price}"
         if side not in _OPPOSITE:
             return "an order buys or sells"
         if book is None:
             return "no book of this instrument"
-        if limit is None and book.state is not BookState.LIVE:
+        if price is None and book.state is not BookState.LIVE:
             return f"the book is {book.state.value}"
-        if limit is not None and len(self.orders) >= self.settings.orders_max:
+        if price is not None and len(self.orders) >= self.settings.orders_max:
             return f"{len(self.orders)} orders are resting already"
         return ""
 
@@ -227,7 +242,9 @@ class PaperBroker:
                 return
             if order.price is None:
                 rest = order.remaining
-                self._reject(order.order_id, order.instrument, order.side, rest, "no more size is shown", now_ns)
+                self._reject(
+                    order.order_id, order.instrument, order.side, rest, "no more size is shown", now_ns
+                )
             else:
                 self.orders[order.order_id] = order
                 self._resting.setdefault(order.instrument, set()).add(order.order_id)
@@ -326,7 +343,7 @@ class PaperBroker:
             account.validate()
         for order_id, order in self.orders.items():
             if not ZERO <= order.filled < order.quantity or order.price is None:
-                raise InvariantError(f"paper order {order_id} rests with {order.filled} of {order.quantity} filled")
+                raise InvariantError(f"paper order {order_id}: {order.filled} of {order.quantity} filled")
         if sorted(self.orders) != sorted(order_id for ids in self._resting.values() for order_id in ids):
             raise InvariantError("paper orders by instrument are not the orders")
         for shown in self._shown.values():

@@ -124,10 +124,16 @@ class BinanceMachine(VenueMachine):
                 self._read_reply(outer)
 
     def _read_reply(self, frame: Frame) -> None:
-        if frame.error or frame.code is not None:
-            reason = bytes(frame.error).decode() if frame.error else f"{frame.code} {frame.msg}"
-            for symbol in self._subscribed(Channel.BOOK):
-                self._refuse(symbol, reason)
+        has_error = bytes(frame.error) not in (b"", b"null")
+        if not has_error and frame.code is None:
+            return
+        reason = bytes(frame.error).decode() if has_error else f"{frame.code} {frame.msg}"
+        first = frame.id - 1 if isinstance(frame.id, int) and frame.id > 0 else None
+        streams = self._streams() if first is None else self._streams()[first : first + STREAMS_PER_FRAME_MAX]
+        refused = {stream.partition("@")[0] for stream in streams}
+        for subscription in self.endpoint.subscriptions:
+            if subscription.symbol.lower() in refused:
+                self._refuse(subscription.symbol, reason)
 
     def _previous(self, payload: Payload) -> int:
         """Give the id of the state that the delta starts from."""

@@ -103,7 +103,8 @@ class HitbtcMachine(VenueMachine):
 
     def _read_reply(self, message: Frame) -> None:
         method, _, symbol = str(message.id or "").partition("/")
-        if message.error and method == "subscribeOrderbook":
+        has_error = bytes(message.error) not in (b"", b"null")
+        if has_error and method in ("subscribeOrderbook", "subscribeTrades"):
             self._refuse(symbol, bytes(message.error).decode())
 
     def _read_book(self, params: Params, is_snapshot: bool, ts_recv_ns: Nanos) -> None:

@@ -132,6 +132,8 @@ async def check_refusal() -> None:
     status, body = await fetch(emulator, "/fapi/v1/depth?symbol=NOSUCH&limit=5")
     assert (status, body["code"]) == (400, -1121)
     assert (await fetch(emulator, "/nothing"))[0] == 404
+    listed = (await fetch(emulator, "/fapi/v1/exchangeInfo"))[1]["symbols"]
+    assert [entry["symbol"] for entry in listed] == ["BTCUSDT", "ETHUSDT"]
     await emulator.stop()
 
 

@@ -86,15 +86,17 @@ def start_program(settings: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.0])
-def test_serve_ends_by_time_or_by_signal(seconds: float) -> None:
-    options = {"venue": "hitbtc-v2", "symbols": ["ETHBTC"], "clients": 0, "seconds": seconds}
+@pytest.mark.parametrize(
+    "ending", [{"seconds": 0.3}, {"updates": 20, "exit_when_finished": True}, {}]
+)
+def test_serve_ends_by_time_by_itself_or_by_signal(ending: dict[str, object]) -> None:
+    options = {"venue": "hitbtc-v2", "symbols": ["ETHBTC"], "clients": 0, **ending}
     with start_program(json.dumps(options)) as program:
         assert program.stdout is not None
         first = program.stdout.readline()
         assert "ws://127.0.0.1:" in first
-        if not seconds:
+        if not ending:
             program.send_signal(signal.SIGTERM)
         rest = program.stdout.read()
         assert program.wait(4.0) == 0
-    assert rest.startswith("updates ")
+    assert "updates " in rest and "faults: none" in rest

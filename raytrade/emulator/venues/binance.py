@@ -29,7 +29,7 @@ from ..dialect import (
     texts_of,
     trade_message,
 )
-from ..digits import fixed_text
+from ..digits import canonical_text, fixed_text
 from ..market import IdRule, Step, SymbolBook, Trade
 from ..message import Message
 
@@ -55,6 +55,7 @@ class BinanceDialect:
         self._is_spot = is_spot
         self._family = family
         self._rest_path = rest_path
+        self._tells_pair = rest_path.startswith("/dapi")
         self._digits = DIGITS_SPOT if is_spot else DIGITS_FUTURES
         self._symbols = {symbol.lower(): symbol for symbol in symbols}
 
@@ -107,8 +108,9 @@ class BinanceDialect:
             times, previous = f'"E":{time_ms}', ""
         else:
             times, previous = f'"E":{time_ms},"T":{time_ms}', f'"pu":{step.id_prev},'
+        pair = f'"ps":"{pair_of(step.symbol)}",' if self._tells_pair else ""
         data = (
-            f'{{"e":"depthUpdate",{times},"s":"{step.symbol}","U":{step.id_first},'
+            f'{{"e":"depthUpdate",{times},"s":"{step.symbol}",{pair}"U":{step.id_first},'
             f'"u":{step.id_last},{previous}"b":[{bids_text}],"a":[{asks_text}]}}'
         )
         return book_message(self._wrap(topic, data), step)
@@ -137,9 +139,11 @@ class BinanceDialect:
     def rest(
         self, path: str, query: Mapping[str, str], books: Mapping[str, SymbolBook], time_ns: int
     ) -> RestReply | None:
-        """Answer the depth endpoint and the server time."""
+        """Answer the depth endpoint, the list of symbols and the server time."""
         if path == self._rest_path.replace("depth", "time"):
             return RestReply(200, f'{{"serverTime":{time_ns // 1_000_000}}}')
+        if path == self._rest_path.replace("depth", "exchangeInfo"):
+            return RestReply(200, self._symbols_text(books))
         if path != self._rest_path:
             return None
         book = books.get(query.get("symbol", ""))
@@ -159,8 +163,20 @@ class BinanceDialect:
         bids = pair_texts(book.best_bids(depth), self.traits, self._digits, PAIR)
         asks = pair_texts(book.best_asks(depth), self.traits, self._digits, PAIR)
         times = "" if self._is_spot else f'"E":{time_ms},"T":{time_ms},'
+        if self._tells_pair:
+            times += f'"symbol":"{book.symbol}","pair":"{pair_of(book.symbol)}",'
         head = f'{{"lastUpdateId":{book.id_last},{times}'
         return f'{head}"bids":[{bids}],"asks":[{asks}]}}'
+
+    def _symbols_text(self, books: Mapping[str, SymbolBook]) -> str:
+        price_step = canonical_text(1, self.traits.price_scale)
+        size_step = canonical_text(1, self.traits.size_scale)
+        filters = [
+            {"filterType": "PRICE_FILTER", "tickSize": price_step},
+            {"filterType": "LOT_SIZE", "stepSize": size_step},
+        ]
+        listed = [{"symbol": s, "status": "TRADING", "filters": filters} for s in books]
+        return json_text({"timezone": "UTC", "symbols": listed})
 
     @staticmethod
     def _wrap(topic: Topic, data: str) -> str:
@@ -176,3 +192,8 @@ class BinanceDialect:
         if kind not in channel:
             return None
         return Topic(channel[kind], symbol, name, is_wrapped=session.is_wrapped)
+
+
+def pair_of(symbol: str) -> str:
+    """Name the pair of a coin-margined contract, e.g. BTCUSD of BTCUSD_PERP."""
+    return symbol.partition("_")[0]

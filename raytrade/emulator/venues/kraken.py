@@ -177,7 +177,5 @@ def _times() -> str:
 
 
 def _refusal(method: str, error: str, symbol: str, number: str) -> Reply:
-    return Reply(
-        f'{{"error":"{error}","method":"{method}","success":false,"symbol":"{symbol}"'
-        f"{_times()}{number}}}"
-    )
+    head = json_text({"error": error, "method": method, "success": False, "symbol": symbol})
+    return Reply(f"{head[:-1]}{_times()}{number}}}")

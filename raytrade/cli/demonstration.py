@@ -1,0 +1,32 @@
+"""``raytrade demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from raytrade.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    capture: Annotated[Path | None, typer.Option(help="Serve this recording instead of a synthetic market.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the recording; by default a new temporary one.")] = None,
+) -> None:
+    """Run the whole pipeline on this machine, kill a collector, cut a socket, and check that nothing was missed.
+
+    Example: raytrade demo
+    """
+    from raytrade.demo import DemoSettings, run_demo
+
+    if capture is not None and not capture.is_file():
+        raise ConfigError("demo", "--capture", f"{capture}: no such file")
+    settings = DemoSettings(capture=str(capture) if capture else "", directory=str(out) if out else "")
+    raise typer.Exit(run_demo(settings, Console()))

@@ -1,0 +1,276 @@
+"""The course of the demo: start, stream, cut a socket, kill a collector, drain, check, report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from raytrade.config import Config, check_config
+from raytrade.core.clock import SECOND
+from raytrade.demo.checker import covered, recorded
+from raytrade.demo.exchange import Exchange
+from raytrade.demo.nodes import Nodes
+from raytrade.demo.report import DemoResult, print_report
+from raytrade.errors import PipelineError
+from raytrade.pipeline import driver
+from raytrade.storage.captures import Capture
+from raytrade.transport.clock import SystemClock
+
+UPDATES_MIN = 20_000
+POLL_S = 0.5
+LINK_TIMEOUT_S = 60.0
+REDUNDANCY_TIMEOUT_S = 30.0
+MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
+
+
+class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Size of the demo: `rate` in updates per second and instrument, `updates` over all instruments."""
+
+    updates: int = 24_000
+    rate: float = 300.0
+    directory: str = ""
+    capture: str = ""
+    speed: float = 1.0
+    updates_min: int = UPDATES_MIN
+
+
+class Demo:
+    """One run; use `run_demo`."""
+
+    def __init__(self, settings: DemoSettings, console: Console, stack: ExitStack) -> None:
+        self.settings = settings
+        self.console = console
+        self.directory = Path(settings.directory or tempfile.mkdtemp(prefix="raytrade-demo-"))
+        self.result = DemoResult(directory=str(self.directory / "recording"))
+        self._clock = SystemClock()
+        self._patience = threading.Event()
+        self._stack = stack
+        self.exchanges = self._start_exchanges()
+        self.console.print("starting three Ray nodes")
+        nodes = Nodes(Path(tempfile.mkdtemp(prefix="rt-")))
+        stack.callback(nodes.stop)
+        self.config = self._config()
+
+    def _start_exchanges(self) -> list[Exchange]:
+        settings = self.settings
+        exchanges = []
+        if settings.capture:
+            header = Capture(Path(settings.capture)).header
+            arguments = ["--capture", settings.capture, "--speed", str(settings.speed)]
+            exchanges.append((header.venue, arguments))
+        else:
+            symbols = sum(len(part) for part in MARKETS.values())
+            for venue, part in MARKETS.items():
+                share = settings.updates * len(part) // symbols
+                arguments = ["--venue", venue, "--symbols", ",".join(part), "--rate", str(settings.rate)]
+                exchanges.append((venue, [*arguments, "--updates", str(share), "--fault", "conn=1:drop=0.003"]))
+        started = []
+        for venue, arguments in exchanges:
+            exchange = Exchange(venue, arguments)
+            self._stack.callback(exchange.stop)
+            started.append(exchange)
+        return started
+
+    def _symbols(self, venue: str) -> list[str]:
+        if self.settings.capture:
+            return Capture(Path(self.settings.capture)).header.symbols
+        return MARKETS[venue]
+
+    def _config(self) -> Config:
+        venues = {
+            exchange.venue: {
+                "symbols": self._symbols(exchange.venue),
+                "ws_url": exchange.ws_url,
+                "rest_url": exchange.rest_url,
+            }
+            for exchange in self.exchanges
+        }
+        recorder = {"directory": self.result.directory, "segment_age_s": 5, "labels": {"recorder": "yes"}}
+        strategy = {
+            "name": "watch",
+            "strategy": "raytrade.demo.watch:SpreadWatch",
+            "labels": {"strategy": "yes"},
+        }
+        data = {
+            "name": "demo",
+            "venues": venues,
+            "collectors": {"labels": {"collector": "yes"}},
+            "dedup": {"labels": {"dedup": "yes"}, "replicas": 2},
+            "strategies": [strategy],
+            "recorders": [recorder],
+        }
+        return check_config(data, "demo")
+
+    # The course.
+
+    def run(self) -> DemoResult:
+        """Run it all; gives the result."""
+        self.console.print("starting the pipeline: 3 collectors, 2 dedups, strategy, recorder")
+        driver.start(self.config)
+        self._until(self._is_linked, LINK_TIMEOUT_S, "the links did not come up")
+        for exchange in self.exchanges:
+            exchange.control("start")
+        self._stream()
+        self._until(self._is_redundant, REDUNDANCY_TIMEOUT_S, "", on_failure=self._note_redundancy)
+        self._until(self._has_all, REDUNDANCY_TIMEOUT_S, "", on_failure=lambda: None)
+        self._take_status()
+        truths = {exchange.venue: exchange.truth() for exchange in self.exchanges}
+        self.console.print("draining")
+        self.result.problems += driver.stop(self.config.name)
+        if not self.settings.capture:
+            self._check(truths)
+        return self.result
+
+    def _status(self) -> dict[str, Any]:
+        return dict(driver.status(self.config.name)["actors"])
+
+    def _role(self, role: str) -> dict[str, dict[str, Any]]:
+        return {name: actor for name, actor in self._status().items() if actor.get("role") == role}
+
+    def _until(
+        self,
+        holds: Callable[[], bool],
+        timeout_s: float,
+        problem: str,
+        on_failure: Callable[[], None] | None = None,
+    ) -> None:
+        deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND)
+        while not holds():
+            if self._clock.now_ns() > deadline_ns:
+                if on_failure is None:
+                    raise PipelineError(problem)
+                on_failure()
+                return
+            self._patience.wait(POLL_S)
+
+    def _is_linked(self) -> bool:
+        actors = self._status().values()
+        consumers = [actor for actor in actors if actor.get("role") in ("dedup", "strategy", "recorder")]
+        return len(consumers) == 4 and all(len(actor["up"]) >= 2 for actor in consumers) and self._is_redundant()
+
+    def _is_redundant(self) -> bool:
+        """Tell whether three collectors run, their lines are up and both dedups hear all of them."""
+        actors = self._status().values()
+        collectors = [actor for actor in actors if actor.get("role") == "collector"]
+        lines = [line for actor in collectors for line in actor["lines"].values()]
+        dedups = [actor for actor in actors if actor.get("role") == "dedup"]
+        return (
+            len(collectors) == 3
+            and all(line["status"]["is_up"] for line in lines)
+            and len(dedups) == 2
+            and all(len(actor["up"]) == 3 for actor in dedups)
+        )
+
+    def _note_redundancy(self) -> None:
+        self.result.redundancy_returned = False
+
+    def _sent(self) -> int:
+        return sum(sum(e.control("status")["updates"].values()) for e in self.exchanges)
+
+    def _is_finished(self) -> bool:
+        return all(exchange.control("status")["is_finished"] for exchange in self.exchanges)
+
+    def _has_all(self) -> bool:
+        """Tell whether the strategy has reached the last id of every instrument."""
+        if self.settings.capture:
+            return True
+        coverage = next(iter(self._role("strategy").values()), {}).get("coverage", {})
+        last = {f"{e.venue}:{s}": ids[-1] for e in self.exchanges for s, ids in e.truth()["ids"].items()}
+        return all(coverage.get(f"{name}/book", {}).get("last", 0) >= number for name, number in last.items())
+
+    def _stream(self) -> None:
+        """Watch the stream; cut a socket at 40 % and kill a collector at 50 %."""
+        total = 0 if self.settings.capture else self.settings.updates
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task("streaming", total=total or None)
+            while not self._is_finished():
+                sent = self._sent()
+                progress.update(task, completed=sent)
+                if sent >= 0.4 * total and not self.result.cut_line:
+                    progress.update(task, description="cutting a socket")
+                    self._cut()
+                elif sent >= 0.5 * total and self.result.cut_line and not self.result.killed_pid:
+                    progress.update(task, description="killing a collector")
+                    self._kill()
+                    progress.update(task, description="streaming on")
+                self._patience.wait(POLL_S / 2)
+            progress.update(task, completed=self._sent(), description="streamed")
+
+    def _lines(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {
+            name: (collector, line)
+            for collector, actor in self._role("collector").items()
+            for name, line in actor["lines"].items()
+        }
+
+    def _cut(self) -> None:
+        """Cut the last connection of the first exchange and see whose it was."""
+        exchange = self.exchanges[0]
+        before = {name: line["status"]["reconnects"] for name, (_, line) in self._lines().items()}
+        exchange.control("cut", conn=max(exchange.control("status")["connections"]))
+
+        def noticed() -> bool:
+            for name, (_, line) in self._lines().items():
+                if line["status"]["reconnects"] > before.get(name, 0):
+                    self.result.cut_line = name
+            return bool(self.result.cut_line)
+
+        self._until(noticed, 10, "the cut of a socket was not noticed")
+
+    def _kill(self) -> None:
+        """SIGKILL a collector other than the one whose socket was cut."""
+        collectors = self._role("collector")
+        victims = [name for name in sorted(collectors) if not self.result.cut_line.startswith(name)]
+        pid = collectors[victims[0]]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        self.result.killed, self.result.killed_pid = victims[0], pid
+
+    # The result.
+
+    def _take_status(self) -> None:
+        actors = self._status()
+        result = self.result
+        strategy = next(actor for actor in actors.values() if actor.get("role") == "strategy")
+        result.strategy = strategy
+        result.recorder = next(actor for actor in actors.values() if actor.get("role") == "recorder")
+        dedups = [actor for actor in actors.values() if actor.get("role") == "dedup"]
+        result.lines = max((dedup["lines"] for dedup in dedups), key=lambda lines: len(lines))
+        killed = [actor for name, actor in actors.items() if name == result.killed]
+        result.killed_came_back = any(actor.get("pid") not in (None, result.killed_pid) for actor in killed)
+
+    def _check(self, truths: dict[str, dict[str, Any]]) -> None:
+        coverage = self.result.strategy["coverage"]
+        for venue, truth in truths.items():
+            for symbol, ids in truth["ids"].items():
+                self.result.updates += len(ids)
+                mine = coverage.get(f"{venue}:{symbol}/book")
+                self.result.missed_by_strategy += len(covered(mine).missed(ids))
+                self.result.repeated += mine["repeats"] if mine else 0
+                files, repeats = recorded(Path(self.result.directory), venue, symbol)
+                self.result.missed_by_files += len(files.missed(ids))
+                self.result.repeated += repeats
+
+
+def run_demo(settings: DemoSettings, console: Console) -> int:
+    """Run the demo and print its report; gives the exit status.
+
+    Raises:
+        PipelineError: the pipeline did not come up.
+    """
+    with ExitStack() as stack:
+        demo = Demo(settings, console, stack)
+        result = demo.run()
+    failures = result.failures(settings)
+    print_report(console, result, failures)
+    return 1 if failures else 0

@@ -1,0 +1,479 @@
+"""`StrategyEngine`: one strategy with all it needs: arbiter over the replicas, books, paper broker, context.
+
+    replica a --+                      +-> L2Book per instrument -> PaperBroker -> Strategy -> orders
+    replica b --+-> Filter -> Arbiter -+-> trades, gaps, quality ----------------> Strategy
+
+The owner feeds `receive`, `receive_line_up`, `receive_line_down`, calls `receive_timeout` when `deadline_ns`
+has come, and drains `commands` after each. Every message is decoded once, after arbitration. Lines are the
+replicas (dedups) that the engine is linked to; what they say of the lines behind them makes the quality.
+
+A strategy that raises is stopped for good, its orders are taken off and `StrategyFailed` says why; the books
+and the statistics go on. An engine can be started anew at any time: its first input is an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from traceback import format_exception
+
+import msgspec
+
+from raytrade.arbitration import Arbiter, ArbiterSettings, SnapshotWanted, line_totals
+from raytrade.arbitration.stream import RuleBook
+from raytrade.core.book import BookState, L2Book
+from raytrade.core.clock import Nanos
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Gap, Resynced, Stalled, Trade
+from raytrade.core.instrument import Filter, split_instrument
+from raytrade.core.message import Kind, Message, decode
+from raytrade.core.metrics import Histogram
+from raytrade.errors import InvariantError
+from raytrade.strategy.base import Context, Note, Notebook, Quality, Strategy
+from raytrade.strategy.copies import Doubt, VenueLines, Witnesses, due_after
+from raytrade.strategy.ledger import Fill
+from raytrade.strategy.paper import PaperBroker, PaperSettings, Rejection
+from raytrade.strategy.statistics import (
+    BookTexts,
+    EngineStatistics,
+    InstrumentCounts,
+    statistics_of,
+    texts_of,
+)
+
+Observer = Callable[[Kind, str, int, int, int], None]
+"""Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
+
+TRACEBACK_CHARS_MAX = 16_384
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of an engine."""
+
+    arbiter: ArbiterSettings = ArbiterSettings()
+    paper: PaperSettings = PaperSettings()
+    notes_max: int = 1000
+    gauges_max: int = 1000
+    cascade_max: int = 10_000
+    """Fills and refusals that follow from answers to others; a strategy that goes in circles is stopped."""
+
+
+class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy raised in `callback` over `subject` (an instrument, where there is one) and was stopped."""
+
+    strategy: str
+    callback: str
+    subject: str
+    error: str
+    traceback: str
+    ts_fail_ns: Nanos
+
+
+EngineCommand = SnapshotWanted | Fill | Rejection | Note | StrategyFailed
+
+
+class _Track:
+    """One instrument: its book and what is known about it."""
+
+    __slots__ = ("book", "counts", "lines", "quality", "witnesses")
+
+    def __init__(self, instrument: str, lines: VenueLines) -> None:
+        self.book = L2Book(instrument)
+        self.counts = InstrumentCounts()
+        self.lines = lines
+        self.quality = Quality(
+            instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet"
+        )
+        self.witnesses = tuple(Witnesses() for _ in Channel)
+
+
+class StrategyEngine:
+    """Hosts `strategy` over the streams that the filter wants; see the module."""
+
+    def __init__(
+        self,
+        name: str,
+        strategy: Strategy,
+        streams: Filter,
+        rules: RuleBook,
+        settings: EngineSettings | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings = settings or EngineSettings()
+        self.books: dict[str, L2Book] = {}
+        self.broker = PaperBroker(self.books, settings.paper)
+        self._strategy = strategy
+        self._streams = streams
+        self._arbiter = Arbiter(name, rules, settings.arbiter)
+        self._notebook = Notebook(name, settings.notes_max, settings.gauges_max)
+        self._context = Context(self.broker, self.books, self._open_book, self._notebook)
+        self._observer = observer
+        self._tracks: dict[str, _Track] = {}
+        self._venues: dict[str, VenueLines] = {}
+        self._commands: list[EngineCommand] = []
+        self._latency = Histogram()
+        self._timer_due_ns: Nanos | None = None
+        self._started = self._stopped = False
+        self._errors = self._fills = self._rejections = 0
+        self._failure = ""
+
+    # Inputs.
+
+    def start(self, now_ns: Nanos) -> None:
+        """Call `on_start` and set the timer; the first input does it too."""
+        self._context.now_ns = now_ns
+        if self._started:
+            return
+        self._started = True
+        self._call(self._strategy.on_start)
+        interval_ns = self._strategy.timer_interval_ns
+        if interval_ns > 0 and self.is_running:
+            self._timer_due_ns = now_ns + interval_ns
+        self._pump()
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Take one message from the replica `line`."""
+        if not self._started:
+            self.start(now_ns)
+        self._context.now_ns = now_ns
+        if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+            self._arbiter.receive(line, message, now_ns)
+            self._drain(now_ns)
+        elif self._streams.accepts(message.instrument, message.channel):
+            track = self._track(message.instrument)
+            self._arbiter.receive(line, message, now_ns)
+            self._drain(now_ns)
+            self._hear(line, track, message)
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """The link to a replica is open."""
+        self.start(now_ns)
+        self._arbiter.receive_line_up(line, now_ns)
+        self._drain(now_ns)
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """The link to a replica is lost; with the last one every stream it carried is stalled."""
+        self.start(now_ns)
+        self._arbiter.receive_line_down(line, now_ns)
+        self._drain(now_ns)
+        for track in self._tracks.values():
+            for witnesses in track.witnesses:
+                witnesses.lose(line)
+                self._judge_silence(track, witnesses)
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """`deadline_ns` has passed."""
+        self.start(now_ns)
+        self._arbiter.receive_timeout(now_ns)
+        self._drain(now_ns)
+        due_ns = self._timer_due_ns
+        if due_ns is not None and now_ns >= due_ns:
+            self._timer_due_ns = due_after(due_ns, max(self._strategy.timer_interval_ns, 1), now_ns)
+            self._call(self._strategy.on_timer, now_ns)
+            self._pump()
+
+    def stop(self, now_ns: Nanos) -> None:
+        """Call `on_stop` and take off what rests; the strategy is not called again."""
+        self.start(now_ns)
+        if self.is_running:
+            self._call(self._strategy.on_stop)
+            self._pump()
+        self._end()
+
+    def deadline_ns(self) -> Nanos | None:
+        """When `receive_timeout` is due: for a message held back, a snapshot not come, or the timer."""
+        due_ns, timer_ns = self._arbiter.deadline_ns(), self._timer_due_ns
+        if due_ns is None or timer_ns is None:
+            return timer_ns if due_ns is None else due_ns
+        return min(due_ns, timer_ns)
+
+    # Outputs.
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the strategy is called: it has neither failed nor been stopped."""
+        return not self._stopped
+
+    def commands(self) -> list[EngineCommand]:
+        """Drain: snapshots wanted (re-open the link for an image), fills, refusals, failures; then notes."""
+        drained, self._commands = self._commands, []
+        drained.extend(self._notebook.notes())
+        return drained
+
+    def statistics(self) -> EngineStatistics:
+        """Give a copy of all counts."""
+        latency = Histogram()
+        latency.merge(self._latency)
+        return EngineStatistics(
+            name=self.name,
+            running=self.is_running,
+            failure=self._failure,
+            strategy_errors=self._errors,
+            fills=self._fills,
+            rejections=self._rejections,
+            orders=len(self.broker.orders),
+            notes_dropped=self._notebook.notes_dropped,
+            gauges=dict(self._notebook.gauges),
+            instruments={
+                name: statistics_of(track.counts, track.book, track.quality)
+                for name, track in self._tracks.items()
+            },
+            replicas=line_totals(self._arbiter.statistics()),
+            latency=latency,
+        )
+
+    def book_texts(self) -> dict[str, BookTexts]:
+        """Give every book in full depth as text: for checks, not for trading."""
+        return {name: texts_of(book) for name, book in self.books.items()}
+
+    def validate(self) -> None:
+        """Raise InvariantError where inner states contradict themselves."""
+        self._arbiter.validate()
+        self.broker.validate()
+        for name, track in self._tracks.items():
+            track.book.validate()
+            doubt = track.witnesses[Channel.BOOK].doubt
+            if doubt is not Doubt.NONE and track.book.state is BookState.LIVE:
+                raise InvariantError(f"{name}: live in spite of doubt ({doubt.name})")
+
+    # Books and trades.
+
+    def _open_book(self, instrument: str) -> L2Book:
+        return self._track(instrument).book
+
+    def _track(self, instrument: str) -> _Track:
+        track = self._tracks.get(instrument)
+        if track is None:
+            lines = self._lines_of(split_instrument(instrument)[0])
+            track = self._tracks[instrument] = _Track(instrument, lines)
+            self.books[instrument] = track.book
+        return track
+
+    def _lines_of(self, venue: str) -> VenueLines:
+        lines = self._venues.get(venue)
+        if lines is None:
+            lines = self._venues[venue] = VenueLines()
+        return lines
+
+    def _drain(self, now_ns: Nanos) -> None:
+        for message in self._arbiter.output():
+            if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+                self._hear_of_line(message.instrument, message.line, message.kind is Kind.LINE_UP)
+            else:
+                self._take(self._track(message.instrument), message, now_ns)
+        self._commands.extend(self._arbiter.commands())
+
+    def _take(self, track: _Track, message: Message, now_ns: Nanos) -> None:
+        """Take one message of the merged stream."""
+        if message.flags & Flag.UNAPPLIED:
+            track.counts.unapplied += 1
+            return
+        event = decode(message)
+        match event:
+            case BookDelta() | BookSnapshot():
+                self._apply(track, message, event, now_ns)
+            case Trade():
+                self._take_trade(track, message, event)
+            case Gap():
+                self._take_gap(track, event)
+            case Resynced():
+                self._take_resynced(track, event, now_ns)
+            case Stalled():
+                self._stall(track, event, Doubt.LINKS)
+            case _:
+                raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
+
+    def _apply(self, track: _Track, message: Message, event: BookDelta | BookSnapshot, now_ns: Nanos) -> None:
+        book, counts, witnesses = track.book, track.counts, track.witnesses[Channel.BOOK]
+        was_live = book.state is BookState.LIVE
+        book.apply(event)
+        counts.last_id = event.id_last
+        if message.kind is Kind.SNAPSHOT:
+            counts.snapshots += 1
+            self._settle_by_snapshot(track, witnesses, message)
+        else:
+            counts.updates += 1
+            if Doubt.NONE < witnesses.doubt < Doubt.GAP:
+                witnesses.settle()
+                book.revalidate()
+            if message.line not in track.lines.heard and not message.flags & Flag.SPLICE:
+                self._hear_of_line(split_instrument(message.instrument)[0], message.line, True)
+        if not message.flags & Flag.IMAGE:
+            self._latency.record(now_ns - event.ts_recv_ns)
+        if self._observer is not None:
+            self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
+        if book.state is BookState.LIVE:
+            self._show(track, was_live, now_ns)
+
+    def _settle_by_snapshot(self, track: _Track, witnesses: Witnesses, message: Message) -> None:
+        """A whole book answers every doubt, but an image does not wake lines that are still silent."""
+        if message.flags & Flag.IMAGE and witnesses.verdict() is not None:
+            witnesses.doubt = Doubt.LINES
+            track.book.invalidate()
+            self._judge(track)
+        else:
+            witnesses.settle()
+
+    def _show(self, track: _Track, was_live: bool, now_ns: Nanos) -> None:
+        """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
+        self.broker.receive_book(track.book.instrument, now_ns)
+        self._pump()
+        if not was_live:
+            self._judge(track)
+        self._call(self._strategy.on_book, track.book)
+        self._pump()
+
+    def _take_trade(self, track: _Track, message: Message, trade: Trade) -> None:
+        track.counts.trades += 1
+        track.counts.last_trade_id = trade.sequence
+        track.witnesses[Channel.TRADES].settle()
+        if self._observer is not None:
+            self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
+        self._call(self._strategy.on_trade, trade)
+        self._pump()
+
+    # Doubt and proof.
+
+    def _take_gap(self, track: _Track, gap: Gap) -> None:
+        track.counts.gaps += 1
+        if gap.channel is Channel.BOOK:
+            track.witnesses[Channel.BOOK].doubt = Doubt.GAP
+            track.book.invalidate()
+        self._call(self._strategy.on_gap, gap)
+        self._judge(track)
+        self._pump()
+
+    def _take_resynced(self, track: _Track, resynced: Resynced, now_ns: Nanos) -> None:
+        track.counts.resyncs += 1
+        track.witnesses[resynced.channel].settle()
+        if resynced.channel is Channel.BOOK:
+            self._revalidate(track, now_ns)
+
+    def _revalidate(self, track: _Track, now_ns: Nanos) -> None:
+        track.book.revalidate()
+        self.broker.receive_book(track.book.instrument, now_ns)
+        self._judge(track)
+        self._pump()
+
+    def _hear(self, line: str, track: _Track, message: Message) -> None:
+        """Note what a replica's message says of its own lines; an image says nothing."""
+        witnesses = track.witnesses[message.channel]
+        if message.kind is Kind.STALLED:
+            witnesses.hear_stalled(line, message)
+            self._judge_silence(track, witnesses)
+        elif message.kind is Kind.RESYNCED:
+            witnesses.hear(line)
+            self._hear_resynced(track, witnesses, message)
+        elif not message.flags & Flag.IMAGE:
+            witnesses.hear(line)
+
+    def _judge_silence(self, track: _Track, witnesses: Witnesses) -> None:
+        message = witnesses.verdict()
+        stalled = None if message is None else decode(message)
+        if isinstance(stalled, Stalled):
+            self._stall(track, stalled, Doubt.LINES)
+
+    def _hear_resynced(self, track: _Track, witnesses: Witnesses, message: Message) -> None:
+        """A replica's lines are back, and nothing was lost that the book does not have already."""
+        book = track.book
+        is_ours = message.epoch == book.epoch and message.id_last <= book.id_last
+        if witnesses.doubt is Doubt.LINES and (is_ours or message.channel is Channel.TRADES):
+            witnesses.settle()
+            if message.channel is Channel.BOOK:
+                self._revalidate(track, self._context.now_ns)
+
+    def _stall(self, track: _Track, stalled: Stalled, doubt: Doubt) -> None:
+        witnesses = track.witnesses[stalled.channel]
+        witnesses.doubt = max(witnesses.doubt, doubt)
+        if not witnesses.stalled:
+            witnesses.stalled = True
+            track.counts.stalls += 1
+            if stalled.channel is Channel.BOOK:
+                track.book.invalidate()
+            self._call(self._strategy.on_stalled, stalled)
+        self._judge(track)
+        self._pump()
+
+    # Quality.
+
+    def _hear_of_line(self, venue: str, line: str, is_up: bool) -> None:
+        lines = self._lines_of(venue)
+        if lines.hear(line, is_up):
+            for track in list(self._tracks.values()):
+                if track.lines is lines:
+                    self._judge(track)
+            self._pump()
+
+    def _judge(self, track: _Track) -> None:
+        """Work out the quality, and tell the strategy if it is another."""
+        quality = _quality_of(track)
+        if quality != track.quality:
+            track.quality = quality
+            self._call(self._strategy.on_quality, quality)
+
+    # The strategy.
+
+    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
+        if self._stopped:
+            return
+        try:
+            callback(self._context, *arguments)
+        except Exception as error:  # noqa: BLE001 - the strategy's code is its author's: it ends, all else goes on
+            self._fail(getattr(callback, "__name__", "?"), arguments, error)
+
+    def _fail(self, callback: str, arguments: tuple[object, ...], error: Exception) -> None:
+        self._errors += 1
+        self._failure = f"{callback}: {type(error).__name__}: {error}"
+        failed = StrategyFailed(
+            strategy=self.name,
+            callback=callback,
+            subject=str(getattr(arguments[0], "instrument", "")) if arguments else "",
+            error=f"{type(error).__name__}: {error}",
+            traceback="".join(format_exception(error))[-TRACEBACK_CHARS_MAX:],
+            ts_fail_ns=self._context.now_ns,
+        )
+        self._commands.append(failed)
+        self._end()
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._timer_due_ns = None
+        self.broker.cancel_all()
+
+    def _pump(self) -> None:
+        """Tell the strategy of fills and refusals, and of those that its answers cause, up to a bound."""
+        caused: int | None = None
+        while events := self.broker.events():
+            for event in events:
+                self._commands.append(event)
+                if isinstance(event, Fill):
+                    self._fills += 1
+                    self._call(self._strategy.on_fill, event)
+                else:
+                    self._rejections += 1
+                    self._call(self._strategy.on_rejection, event)
+            caused = 0 if caused is None else caused + len(events)
+            if caused > self.settings.cascade_max and self.is_running:
+                error = RecursionError(f"{caused} fills and refusals followed from answers to others")
+                self._fail("on_fill", (), error)
+
+
+def _quality_of(track: _Track) -> Quality:
+    book, lines, doubt = track.book, track.lines, track.witnesses[Channel.BOOK].doubt
+    left = lines.left
+    value = lines.share() if book.state is BookState.LIVE else 0.0
+    match book.state:
+        case BookState.LIVE:
+            reason = f"{left} of {lines.most} lines up" if lines.most else "no word of lines"
+        case BookState.STALE:
+            reason = _REASONS[doubt]
+        case BookState.SYNCING:
+            reason = "no snapshot yet"
+    return Quality(instrument=book.instrument, value=value, copies_left=left, reason=reason)
+
+
+_REASONS = {
+    Doubt.NONE: "stale",
+    Doubt.LINES: "stalled: all lines are silent",
+    Doubt.LINKS: "stalled: all replicas are lost",
+    Doubt.GAP: "gap",
+}
