@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,12 +24,13 @@ from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
 
 MEGABYTE = 1024 * 1024
+MERGE_KEY = "<<"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class VenueConfig(_Section):
@@ -38,6 +40,14 @@ class VenueConfig(_Section):
     channels: list[Literal["book", "trades"]] = ["book", "trades"]
     ws_url: str = ""
     rest_url: str = ""
+
+    @model_validator(mode="after")
+    def _nothing_is_named_twice(self) -> VenueConfig:
+        for kind, names in (("symbols", self.symbols), ("channels", list(map(str, self.channels)))):
+            twice = _first_twice(names)
+            if twice is not None:
+                raise ValueError(f"{kind}: {twice} is named twice")
+        return self
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Give the symbols with their channels."""
@@ -49,15 +59,15 @@ class CollectorsConfig(_Section):
     """Every node with these labels runs `per_node` collectors, each with a line to every venue."""
 
     labels: Labels = {}
-    per_node: int = Field(1, ge=1, le=8)
+    per_node: int = Field(default=1, ge=1, le=8)
 
 
 class DedupConfig(_Section):
     """Replicas of each shard, on different nodes with these labels where there are enough."""
 
     labels: Labels = {}
-    replicas: int = Field(2, ge=1, le=4)
-    shards: int = Field(1, ge=1, le=64)
+    replicas: int = Field(default=2, ge=1, le=4)
+    shards: int = Field(default=1, ge=1, le=64)
 
 
 class StrategyConfig(_Section):
@@ -66,7 +76,7 @@ class StrategyConfig(_Section):
     name: Name
     strategy: str = Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
     params: dict[str, Any] = {}
-    subscribe: list[str] = Field(["*"], min_length=1)
+    subscribe: list[str] = Field(default=["*"], min_length=1)
     labels: Labels = {}
 
 
@@ -75,10 +85,10 @@ class RecorderConfig(_Section):
 
     name: Name = "recorder"
     directory: str = Field(min_length=1)
-    subscribe: list[str] = Field(["*"], min_length=1)
+    subscribe: list[str] = Field(default=["*"], min_length=1)
     labels: Labels = {}
-    segment_age_s: int = Field(60, ge=1, le=3600)
-    segment_mb: int = Field(64, ge=1, le=1024)
+    segment_age_s: int = Field(default=60, ge=1, le=3600)
+    segment_mb: int = Field(default=64, ge=1, le=1024)
     compression: Literal["zstd", "snappy", "lz4", "none"] = "zstd"
 
     def sink(self) -> SinkSettings:
@@ -91,12 +101,16 @@ class RecorderConfig(_Section):
 
 
 class LinksConfig(_Section):
-    """The data plane. `spacing_ms`: least time between two batches of a link under load."""
+    """The data plane. `same_node`: the lane between actors of one host (`shm` falls back to `call` by itself).
 
-    spacing_ms: float = Field(4.0, ge=0.1, le=1000)
-    batch_kb: int = Field(88, ge=1, le=10_000)
-    in_flight: int = Field(4, ge=1, le=64)
-    ring_mb: int = Field(256, ge=1, le=65_536)
+    `spacing_ms`: least time between two batches of a call lane under load.
+    """
+
+    same_node: Literal["shm", "call"] = "shm"
+    spacing_ms: float = Field(default=4.0, ge=0.1, le=1000)
+    batch_kb: int = Field(default=88, ge=1, le=10_000)
+    in_flight: int = Field(default=4, ge=1, le=64)
+    ring_mb: int = Field(default=256, ge=1, le=65_536)
 
     def settings(self) -> LinkSettings:
         """Give the links' settings."""
@@ -125,13 +139,33 @@ class Config(_Section):
             ("strategies", [part.name for part in self.strategies]),
             ("recorders", [part.name for part in self.recorders]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{kind}: the name {twice[0]!r} is used twice")
-        directories = [part.directory for part in self.recorders]
-        if len(set(directories)) < len(directories):
+            twice = _first_twice(names)
+            if twice is not None:
+                raise ValueError(f"{kind}: the name {twice!r} is used twice")
+        if _first_twice([normpath(part.directory) for part in self.recorders]) is not None:
             raise ValueError("recorders: two recorders must not share a directory")
         return self
+
+
+def _first_twice(names: list[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML and refuses a mapping that has a key twice, where the standard loader forgets the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = _first_twice(keys)
+        if twice is not None and twice != MERGE_KEY:
+            where = next(key.start_mark for key, _ in reversed(node.value) if key.value == twice)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is there twice", where)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(path: Path) -> Config:
@@ -141,11 +175,13 @@ def load_config(path: Path) -> Config:
         ConfigError: the file cannot be read, is no YAML, or a key or value is wrong; names the first one.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(str(path), "", error.strerror or str(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(str(path), "", f"not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(str(path), "", "not YAML: nested too deeply") from None
     return check_config(data, str(path))
 
 
@@ -163,22 +199,27 @@ def check_config(data: object, path: str) -> Config:
         raise _first_error(error, path) from None
     for venue, part in config.venues.items():
         try:
-            find_venue(venue)
+            machine = find_venue(venue).machine
             for symbol in part.symbols:
                 check_symbol(symbol)
+            machine.endpoints(part.ws_url, part.rest_url, part.subscriptions())
         except ConfigError as error:
             raise ConfigError(path, f"venues.{venue}", f"{error.key}: {error.problem}") from None
     return config
 
 
 def _first_error(error: ValidationError, path: str) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+    """Give an unknown key before anything else: what is said to be missing may be a key written wrongly."""
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(_known_keys(location[:-1]))}"
         return ConfigError(path, key, f"unknown key{hint}")
+    if first["type"] in ("model_type", "dict_type"):
+        return ConfigError(path, key, "must be a mapping")
     problem = re.sub(r"^Value error, ", "", first["msg"])
     return ConfigError(path, key, problem[:1].lower() + problem[1:])
 

@@ -25,6 +25,7 @@ from raytrade.venues.protocol import Endpoint, InstrumentCounts, VenueMachine
 DRAIN_NS = 5 * SECOND
 """After the last record time runs on this long, so that what is held back is decided."""
 WRITE_EVERY_MESSAGES = 4096
+TIMER_STEPS_MAX = 10_000
 
 JsonObject = dict[str, object]
 
@@ -37,6 +38,9 @@ class Importer:
         self.spec = find_venue(capture.header.venue)
         self.books: dict[str, L2Book] = {}
         self.problem: CaptureError | None = None
+        """Where the capture breaks off."""
+        self.bad_frame: CaptureError | None = None
+        """The first frame or REST book that could not be read."""
         self._sink = sink
         self._machines: dict[str, VenueMachine] = {}
         self._urls: dict[str, str] = {}
@@ -72,12 +76,19 @@ class Importer:
         self._run_timers(ts_ns)
         match record.kind:
             case "connect":
-                self._urls[record.conn] = record.url or ""
-                self._machine(record.conn).receive_open(ts_ns)
+                self._receive_connect(record, number, ts_ns)
             case "recv":
                 self._receive_frame(record, number, ts_ns)
             case "rest":
-                self._receive_rest(record, ts_ns)
+                self._receive_rest(record, number, ts_ns)
+
+    def _receive_connect(self, record: CaptureRecord, number: int, ts_ns: Nanos) -> None:
+        try:
+            urlsplit(record.url or "")
+        except ValueError as error:
+            raise CaptureError(str(self.capture.path), number, f"damaged url: {error}") from None
+        self._urls[record.conn] = record.url or ""
+        self._machine(record.conn).receive_open(ts_ns)
 
     def _receive_frame(self, record: CaptureRecord, number: int, ts_ns: Nanos) -> None:
         try:
@@ -85,17 +96,27 @@ class Importer:
         except ValueError as error:
             raise CaptureError(str(self.capture.path), number, f"damaged base64: {error}") from None
         machine = self._machine(record.conn)
+        undecodable = machine.statistics().undecodable
         machine.receive_frame(frame, ts_ns)
+        if machine.statistics().undecodable > undecodable:
+            self._note_bad_frame(machine, number)
         self._collect(record.conn, machine, ts_ns)
 
-    def _receive_rest(self, record: CaptureRecord, ts_ns: Nanos) -> None:
+    def _note_bad_frame(self, machine: VenueMachine, number: int) -> None:
+        """Keep the first: what follows is often its consequence."""
+        if self.bad_frame is None:
+            problem = f"undecodable frame: {' '.join(machine.statistics().last_problem.split())}"
+            self.bad_frame = CaptureError(str(self.capture.path), number, problem)
+
+    def _receive_rest(self, record: CaptureRecord, number: int, ts_ns: Nanos) -> None:
         """Hand a REST book to the first line, as the line that asked would get it."""
         symbol = depth_symbol(record.url)
         if symbol is None:
             return
-        line = next(iter(self._machines), self.capture.header.connections[0])
+        line = next(iter([*self._machines, *self.capture.header.connections]), "")
         machine = self._machine(line)
-        machine.receive_snapshot(symbol, (record.data or "").encode(), ts_ns)
+        if not machine.receive_snapshot(symbol, (record.data or "").encode(), ts_ns):
+            self._note_bad_frame(machine, number)
         self._collect(line, machine, ts_ns)
 
     def _machine(self, line: str) -> VenueMachine:
@@ -114,8 +135,11 @@ class Importer:
         self._deliver()
 
     def _run_timers(self, until_ns: Nanos) -> None:
+        """Let time run to `until_ns`; over a leap that no recording has, the last step takes the rest."""
+        steps = 0
         while (due_ns := self._arbiter.deadline_ns()) is not None and due_ns <= until_ns:
-            self._arbiter.receive_timeout(due_ns)
+            steps += 1
+            self._arbiter.receive_timeout(due_ns if steps < TIMER_STEPS_MAX else until_ns)
             self._deliver()
 
     def _deliver(self) -> None:
@@ -154,6 +178,11 @@ class Importer:
             book = self.books[instrument] = L2Book(instrument)
         return book
 
+    @property
+    def undecodable(self) -> int:
+        """How many frames and REST books could not be read."""
+        return sum(machine.statistics().undecodable for machine in self._machines.values())
+
     def summary(self) -> JsonObject:
         """Give counts per line and per instrument, as `raytrade import --json` prints them."""
         streams = self._arbiter.statistics()
@@ -172,7 +201,7 @@ class Importer:
         names = {key[0] for key in streams} | set(self.books)
         return {
             "venue": self.spec.name,
-            "undecodable": sum(machine.statistics().undecodable for machine in self._machines.values()),
+            "undecodable": self.undecodable,
             "lines": lines,
             "instruments": {name: self._instrument_summary(name) for name in sorted(names)},
         }
@@ -229,6 +258,9 @@ class Importer:
 
 def depth_symbol(url: str | None) -> str | None:
     """Give the symbol of a REST book's address, None for any other address."""
-    parts = urlsplit(url or "")
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return None
     symbols = parse_qs(parts.query).get("symbol")
     return symbols[0] if symbols and parts.path.rstrip("/").endswith("depth") else None

@@ -20,7 +20,7 @@ from raytrade.core.clock import SECOND
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, LineDown, LineUp
 from raytrade.core.instrument import Filter, split_instrument
 from raytrade.core.message import Message, encode, parse
-from raytrade.links.call import CallLane
+from raytrade.links.lanes import open_lane
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of
@@ -143,7 +143,7 @@ class Collector:
         self._pump()
 
     async def _open(self, wish: OpenLink, reader: Any) -> int:
-        self._publisher.open(wish, CallLane(reader, self.plan.name), self._clock.now_ns())
+        self._publisher.open(wish, open_lane(wish, reader, self.plan.name), self._clock.now_ns())
         self._pump()
         return self._publisher.writer_id
 

@@ -19,7 +19,7 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
-from raytrade.links.call import CallLane
+from raytrade.links.lanes import open_lane
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of
@@ -31,6 +31,7 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     collectors: list[str]
     shard: tuple[int, int] = (0, 1)
+    same_node: str = "shm"
     links: LinkSettings = LinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
 
@@ -48,8 +49,8 @@ class Dedup:
         self._lines_of: dict[str, set[str]] = {}
         self._asked: dict[str, int] = {}
         self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True)
-        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_writers(plan.collectors)
         self._thread.start()
 
@@ -136,7 +137,7 @@ class Dedup:
         self._thread.post(self._publisher.sent, link, problem)
 
     def _open(self, wish: OpenLink, reader: Any) -> int:
-        self._publisher.open(wish, CallLane(reader, self.plan.name), self._thread.clock.now_ns())
+        self._publisher.open(wish, open_lane(wish, reader, self.plan.name), self._thread.clock.now_ns())
         return self._publisher.writer_id
 
     def _status(self) -> dict[str, Any]:

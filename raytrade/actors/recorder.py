@@ -32,6 +32,7 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     dedups: list[str]
     directory: str
     filters: tuple[str, ...] = ("*",)
+    same_node: str = "shm"
     sink: SinkSettings = SinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
 
@@ -48,8 +49,8 @@ class Recorder:
         self._problem = ""
         self._flushed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, filters=plan.filters)
-        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_positions(last_ids(directory))
         self._upstreams.set_writers(plan.dedups)
         self._thread.start()

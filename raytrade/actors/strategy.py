@@ -35,6 +35,7 @@ class StrategyPlan(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     params: dict[str, Any] = {}
     filters: tuple[str, ...] = ("*",)
+    same_node: str = "shm"
 
 
 class StrategyActor:
@@ -49,8 +50,8 @@ class StrategyActor:
         self._coverage: dict[str, Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
         self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, filters=plan.filters)
-        self._upstreams = Upstreams(plan.name, template, self._thread, self._change)
+        template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
+        self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_writers(plan.dedups)
         self._thread.start()
 

@@ -15,6 +15,7 @@ from raytrade.actors.worker import MachineThread
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.message import Message
 from raytrade.errors import MalformedBatch, VersionSkew
+from raytrade.links.local import LocalListener, LocalReceiver, host_id
 from raytrade.links.reader import LinkReader, ReaderCounts
 from raytrade.links.writer import OpenLink
 
@@ -31,12 +32,17 @@ class Upstreams:
         name: str,
         template: OpenLink,
         thread: MachineThread,
+        on_batch: Callable[[str, bytes], None],
         on_change: Callable[[str, bool, Nanos], None],
     ) -> None:
-        """`on_change(writer, is_up, now_ns)` is told when a link comes up or is lost."""
+        """`on_batch(writer, data)` is given what comes over local lanes; it must end in `receive`, like the actor calls.
+
+        `on_change(writer, is_up, now_ns)` is told when a link comes up or is lost.
+        """
         self._name = name
         self._template = template
         self._thread = thread
+        self._on_batch = on_batch
         self._on_change = on_change
         self._me = ray.get_runtime_context().current_actor
         self._readers: dict[str, LinkReader] = {}
@@ -46,6 +52,36 @@ class Upstreams:
         self._problems: dict[str, str] = {}
         self._fresh_ns: Nanos = 0
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
+        self._listener: LocalListener | None = None
+        if template.same_node == "shm":
+            self._listen()
+
+    def _listen(self) -> None:
+        """Offer a local lane; where the system has none, links take the other one."""
+        try:
+            self._listener = LocalListener()
+        except (OSError, AttributeError):
+            return
+        self._template = msgspec.structs.replace(
+            self._template,
+            host=host_id(),
+            local_address=self._listener.address,
+            local_token=self._listener.token,
+        )
+        self._thread.watch(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        receiver = self._listener.accept() if self._listener is not None else None
+        if receiver is not None:
+            self._thread.watch(receiver, lambda: self._read(receiver))
+
+    def _read(self, receiver: LocalReceiver) -> None:
+        batches = receiver.read()
+        for data in batches or ():
+            self._on_batch(receiver.writer, data)
+        if batches is None:
+            self._thread.unwatch(receiver)
+            receiver.close()
 
     def set_writers(self, names: list[str]) -> None:
         """Follow these writers and no others."""

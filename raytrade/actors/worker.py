@@ -1,27 +1,40 @@
-"""`MachineThread`: the one thread of an actor that owns its state; everything else posts to its bounded mailbox."""
+"""`MachineThread`: the one thread of an actor that owns its state.
+
+Calls from other threads are posted to its bounded mailbox; sockets are read by the thread itself. It sleeps in the
+kernel until one of them, or its own next deadline, wakes it.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, Protocol
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.errors import PipelineError
 from raytrade.transport.clock import SystemClock
 
 MAILBOX_ITEMS_MAX = 1024
-TAKE_MAX = 64
+TAKE_MAX = 256
 IDLE_NS = 100 * MILLISECOND
 POST_TIMEOUT_S = 30.0
 
 
+class Readable(Protocol):
+    """Something with a descriptor to wait on."""
+
+    def fileno(self) -> int:
+        """Give the descriptor."""
+        ...
+
+
 class MachineThread:
-    """Runs posted calls one after the other, and `tick(now_ns)` after each group of them and when it is due.
+    """Runs posted calls and the callbacks of watched sockets, and `tick(now_ns)` after each group of them and when due.
 
     `tick` gives the time at which it wants to be called next, or None. An exception that nobody caught is our own fault:
     it is printed and ends the process, so that the actor is started again and its readers notice.
@@ -33,10 +46,24 @@ class MachineThread:
         self._mailbox: Queue[tuple[Callable[..., None], tuple[Any, ...]]] = Queue(MAILBOX_ITEMS_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._watched: dict[int, Callable[[], None]] = {}
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def watch(self, source: Readable, callback: Callable[[], None]) -> None:
+        """Have `callback` called on the thread whenever `source` can be read; only from the thread or before `start`."""
+        self._watched[source.fileno()] = callback
+        self._epoll.register(source.fileno(), select.EPOLLIN)
+
+    def unwatch(self, source: Readable) -> None:
+        """Watch `source` no more; must come before it is closed."""
+        if self._watched.pop(source.fileno(), None) is not None:
+            self._epoll.unregister(source.fileno())
 
     def post(self, function: Callable[..., None], *arguments: Any) -> None:
         """Have `function` called on the thread; waits while the mailbox is full.
@@ -48,6 +75,7 @@ class MachineThread:
             self._mailbox.put((function, arguments), timeout=POST_TIMEOUT_S)
         except Full:
             raise PipelineError(f"{self._thread.name}: the mailbox is full") from None
+        os.eventfd_write(self._bell, 1)
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float = 10.0) -> Any:
         """Have `function` called on the thread and give its result.
@@ -76,21 +104,33 @@ class MachineThread:
         try:
             due_ns = self._tick(self.clock.now_ns())
             while not self._stopping.is_set():
-                self._take(due_ns)
+                for callback in self._wait(due_ns):
+                    callback()
                 due_ns = self._tick(self.clock.now_ns())
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the boundary of the actor
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(70)
 
-    def _take(self, due_ns: Nanos | None) -> None:
+    def _wait(self, due_ns: Nanos | None) -> list[Callable[[], None]]:
+        """Sleep until something comes or is due. Epoll counts in milliseconds, select on it in microseconds."""
         now_ns = self.clock.now_ns()
-        wait_ns = IDLE_NS if due_ns is None else min(IDLE_NS, due_ns - now_ns)
+        wait_ns = IDLE_NS if due_ns is None else max(0, min(IDLE_NS, due_ns - now_ns))
+        if wait_ns and not select.select([self._epoll], (), (), wait_ns / SECOND)[0]:
+            return []
+        callbacks = []
+        for descriptor, _ in self._epoll.poll(0):
+            callback = self._take if descriptor == self._bell else self._watched.get(descriptor)
+            if callback is not None:
+                callbacks.append(callback)
+        return callbacks
+
+    def _take(self) -> None:
+        os.eventfd_read(self._bell)
         try:
-            function, arguments = self._mailbox.get(wait_ns > 0, max(wait_ns, 0) / SECOND)
-            function(*arguments)
             for _ in range(TAKE_MAX):
                 function, arguments = self._mailbox.get_nowait()
                 function(*arguments)
+            os.eventfd_write(self._bell, 1)
         except Empty:
             pass

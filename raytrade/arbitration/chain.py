@@ -11,17 +11,18 @@ nothing is applicable between a `Gap` and the snapshot after it.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-
+from raytrade.arbitration.held import Entry, Held
 from raytrade.arbitration.stream import (
     ArbiterSettings,
+    Hole,
     LineCounts,
     Outlet,
     Rule,
-    SnapshotWanted,
+    SnapshotRequests,
     StreamCounts,
     StreamKey,
     StreamRule,
+    hold_back_ns,
 )
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Flag, Gap, GapKind, Resynced, Stalled
@@ -32,7 +33,8 @@ from raytrade.errors import InvariantError
 ACCEPTED_REMEMBERED_MAX = 4096
 """How many accepted ids are remembered to measure by how much a copy was late."""
 
-_Held = tuple[int, int, int, str, Message]
+HOLES_REMEMBERED_MAX = 1024
+"""How many holes of one line are remembered to tell which were filled by others."""
 
 
 class _Line:
@@ -45,6 +47,30 @@ class _Line:
         self.position = 0
         self.up = True
         self.holes: list[tuple[int, int]] = []
+
+    def follow(self, message: Message, merged: int | None) -> None:
+        """Note the holes in the line's own numbering; `merged` is how far the stream has come."""
+        if self.position and message.id_prev > self.position:
+            self.miss(self.position, message.id_prev, merged)
+        if message.id_last > self.position:
+            self.position = message.id_last
+
+    def miss(self, start: int, end: int, merged: int | None) -> None:
+        """The line did not deliver ``(start, end]``."""
+        if end <= self.position:
+            return
+        self.position = end
+        self.counts.gaps_seen += 1
+        if merged is not None and merged >= end:
+            self.counts.gaps_healed += 1
+        elif len(self.holes) < HOLES_REMEMBERED_MAX:
+            self.holes.append((start, end))
+
+    def heal(self, merged: int) -> None:
+        """Count the holes that others have filled."""
+        left = [hole for hole in self.holes if hole[1] > merged]
+        self.counts.gaps_healed += len(self.holes) - len(left)
+        self.holes = left
 
 
 class ChainStream:
@@ -64,38 +90,47 @@ class ChainStream:
         self._gap_open = False
         self._covered = True
         self._emitted: int | None = None
-        self._held: list[_Held] = []
-        self._held_bytes = 0
-        self._serial = 0
-        self._hole_since_ns: Nanos = 0
+        self._held = Held()
+        self._hole = Hole()
+        self._born_ns: Nanos | None = None
         self._ahead: tuple[str, Message] | None = None
         self._accepted: dict[int, tuple[Nanos, str]] = {}
         self._skew = Histogram()
         self._ts_venue_ns: Nanos = 0
-        self._suspect_since_ns: Nanos = 0
-        self._wanted_ns: Nanos | None = None
-        self._wait_ns = settings.snapshot_retry_ns
+        self._suspect_since_ns: Nanos | None = None
+        self._requests = SnapshotRequests(stream[0], outlet, settings)
 
     # Inputs.
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one copy from `line`."""
-        track = self._track(line)
+        if self._born_ns is None:
+            self._born_ns = now_ns
+        track = self._lines.get(line)
+        if track is None:
+            track = self._lines[line] = _Line(self.counts.line(line))
         match message.kind:
             case Kind.DELTA | Kind.TRADE:
                 self._receive_update(line, track, message, now_ns)
             case Kind.SNAPSHOT:
                 self._receive_snapshot(line, track, message, now_ns)
             case Kind.GAP:
-                track.position = max(track.position, message.id_last)
+                track.miss(message.id_prev, message.id_last, self.position if self._synced else None)
+            case Kind.STALLED:
+                self.receive_line_down(line, now_ns)
+            case Kind.RESYNCED:
+                track.up = True
+                if not self._covered and self._synced and message.id_last == self.position:
+                    self._resume(now_ns)
+        self._review(now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; after a time without any line the book must be proved again."""
         track = self._lines.get(line)
         if track is not None:
             track.up = True
-        if not self._covered and self._synced and self._stateful:
-            self._want_snapshot(now_ns, "no line was up")
+        if not self._covered and self._synced and self._stateful and not self._rule.in_band:
+            self._requests.ask(now_ns, "no line was up")
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """A line is lost; with the last one the stream is stalled."""
@@ -103,6 +138,7 @@ class ChainStream:
         if track is None:
             return
         track.up = False
+        self._review(now_ns)
         if self._covered and not any(other.up for other in self._lines.values()):
             self._covered = False
             if self._synced:
@@ -115,34 +151,28 @@ class ChainStream:
         deadline_ns = self._hole_deadline_ns()
         if deadline_ns is not None and now_ns >= deadline_ns:
             self._declare_gap(now_ns)
-        if self._wanted_ns is not None and now_ns >= self._wanted_ns:
-            self._want_snapshot(now_ns, "no snapshot came")
+            self._review(now_ns)
+        if self._requests.due_ns is not None and now_ns >= self._requests.due_ns:
+            self._requests.ask(now_ns, "no snapshot came")
 
     def deadline_ns(self) -> Nanos | None:
         """When a hole is given up, or a snapshot asked for again."""
-        due = [at for at in (self._hole_deadline_ns(), self._wanted_ns) if at is not None]
+        due = [at for at in (self._hole_deadline_ns(), self._requests.due_ns) if at is not None]
         return min(due) if due else None
 
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
-        if self._held != sorted(self._held, key=lambda held: held[:3]):
-            raise InvariantError(f"{self.stream}: held messages out of order")
-        if self._held_bytes != sum(len(held[4].raw) for held in self._held):
-            raise InvariantError(f"{self.stream}: held bytes miscounted")
+        self._held.validate()
         if self._synced and self.position is None:
             raise InvariantError(f"{self.stream}: synced without a position")
+        if self._synced and (self._held or self._proves_hole()) and self._hole.since_ns is None:
+            raise InvariantError(f"{self.stream}: waits without a term at {self.position}")
 
     # Updates.
 
-    def _track(self, line: str) -> _Line:
-        track = self._lines.get(line)
-        if track is None:
-            track = self._lines[line] = _Line(self.counts.line(line))
-        return track
-
     def _receive_update(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         track.counts.updates += 1
-        self._follow_line(track, message)
+        track.follow(message, self.position if self._synced else None)
         if not self._synced:
             self._buffer(line, track, message, now_ns)
             return
@@ -152,21 +182,10 @@ class ChainStream:
             self._receive_copy(line, track, message, now_ns)
         elif message.id_prev == position or (self._loose and message.id_prev < position):
             self._accept(line, message, now_ns)
-            if self._held:
+            if self._held or self._ahead is not None:
                 self._drain(now_ns)
         else:
             self._hold(line, track, message, now_ns)
-
-    def _follow_line(self, track: _Line, message: Message) -> None:
-        """Note the holes in the line's own numbering."""
-        if track.position and message.id_prev > track.position:
-            track.counts.gaps_seen += 1
-            if self._synced and self.position is not None and self.position >= message.id_prev:
-                track.counts.gaps_healed += 1
-            else:
-                track.holes.append((track.position, message.id_prev))
-        if message.id_last > track.position:
-            track.position = message.id_last
 
     def _accept(self, line: str, message: Message, now_ns: Nanos) -> None:
         if message.flags & Flag.UNAPPLIED:
@@ -178,14 +197,16 @@ class ChainStream:
         self.counts.updates += 1
         self.counts.last_id = message.id_last
         self.counts.line(line).wins += 1
-        self._suspect_since_ns = 0
+        self._suspect_since_ns = None
         if message.ts_venue_ns > self._ts_venue_ns:
             self._ts_venue_ns = message.ts_venue_ns
         accepted = self._accepted
         accepted[message.id_last] = (now_ns, line)
         if len(accepted) > ACCEPTED_REMEMBERED_MAX:
             del accepted[next(iter(accepted))]
-        self._heal(message.id_last)
+        for track in self._lines.values():
+            if track.holes:
+                track.heal(message.id_last)
 
     def _give(self, message: Message) -> None:
         self._outlet.messages.append(message)
@@ -194,18 +215,20 @@ class ChainStream:
     def _resume(self, now_ns: Nanos) -> None:
         """The chain went on over a time without lines: nothing was lost."""
         self._covered = True
-        self._wanted_ns = None
+        self._requests.cancel()
+        self._emit_resynced(now_ns)
+
+    def _emit_resynced(self, now_ns: Nanos) -> None:
         instrument, channel = self.stream
         assert self.position is not None
         resynced = Resynced(instrument=instrument, channel=channel, id_last=self.position, ts_recv_ns=now_ns)
         self._outlet.emit(resynced)
 
-    def _heal(self, position: int) -> None:
-        for track in self._lines.values():
-            if track.holes:
-                healed = sum(end <= position for _, end in track.holes)
-                track.counts.gaps_healed += healed
-                del track.holes[:healed]
+    def _close_gap(self, now_ns: Nanos) -> None:
+        if self._gap_open:
+            self._gap_open = False
+            self.counts.resyncs += 1
+            self._emit_resynced(now_ns)
 
     def _receive_copy(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         track.counts.duplicates += 1
@@ -222,7 +245,7 @@ class ChainStream:
         """Stale ids whose venue time is newer than what was accepted: the venue has restarted its ids."""
         if not self._ts_venue_ns or message.ts_venue_ns - self._ts_venue_ns < self._settings.reset_ns:
             return
-        if self._suspect_since_ns == 0:
+        if self._suspect_since_ns is None:
             self._suspect_since_ns = now_ns
         elif now_ns - self._suspect_since_ns >= self._settings.reset_ns:
             self._reset(now_ns)
@@ -230,71 +253,59 @@ class ChainStream:
     def _reset(self, now_ns: Nanos) -> None:
         self._emit_gap(GapKind.RESET, 0, "the venue's ids run from a lower number again", now_ns)
         self.counts.resets += 1
+        while self._held:
+            self._give_unapplied(self._held.take(0))
         self.position = self._emitted = self._ahead = None
         self._synced = False
-        self._suspect_since_ns = self._ts_venue_ns = 0
+        self._suspect_since_ns = None
+        self._hole.close()
+        self._ts_venue_ns = 0
         self._accepted.clear()
-        self._clear_held()
         for track in self._lines.values():
             track.position = 0
             track.holes.clear()
         if self._stateful:
-            self._want_snapshot(now_ns, "ids restarted")
+            self._requests.ask(now_ns, "ids restarted")
 
     # Holding back.
 
     def _hold(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
-        if not self._insert(line, message):
+        if not self._held.insert(line, message):
             track.counts.duplicates += 1
             return
-        if not self._hole_since_ns:
-            self._hole_since_ns = now_ns
+        if self._hole.since_ns is None:
+            self._hole.open(now_ns)
         settings = self._settings
         self.counts.held_max = max(self.counts.held_max, len(self._held))
-        if len(self._held) > settings.held_messages_max or self._held_bytes > settings.held_bytes_max:
+        if len(self._held) > settings.held_messages_max or self._held.bytes_held > settings.held_bytes_max:
             self._declare_gap(now_ns)
-
-    def _insert(self, line: str, message: Message) -> bool:
-        """Put a message among the held; tells whether it is new."""
-        key = (message.id_prev, message.id_last)
-        at = bisect_left(self._held, key)
-        if at < len(self._held) and self._held[at][:2] == key:
-            return False
-        self._serial += 1
-        insort(self._held, (*key, self._serial, line, message))
-        self._held_bytes += len(message.raw)
-        return True
-
-    def _take(self, at: int) -> _Held:
-        held = self._held.pop(at)
-        self._held_bytes -= len(held[4].raw)
-        return held
-
-    def _clear_held(self) -> None:
-        self._held.clear()
-        self._held_bytes = 0
-        self._hole_since_ns = 0
 
     def _drain(self, now_ns: Nanos) -> None:
         """Accept what now follows on; drop what was overtaken."""
         started = self.position
         while (at := self._next_held()) is not None:
-            _, id_last, _, line, message = self._take(at)
+            _, id_last, _, line, message = self._held.take(at)
             assert self.position is not None
             if id_last <= self.position:
                 self.counts.line(line).duplicates += 1
             else:
                 self._accept(line, message, now_ns)
-        if not any(held[0] > (self.position or 0) for held in self._held):
-            self._hole_since_ns = 0
-        elif self.position != started or not self._hole_since_ns:
-            self._hole_since_ns = now_ns
+        if self._ahead is not None and self._ahead[1].id_last <= (self.position or 0):
+            self._ahead = None
+        if not self._held and not self._proves_hole():
+            self._hole.close()
+        elif self.position != started or self._hole.since_ns is None:
+            self._hole.open(now_ns)
+
+    def _proves_hole(self) -> bool:
+        """Tell whether there is a snapshot of a later state: where ids have no holes, something is missing."""
+        return self._rule.contiguous and self._ahead is not None
 
     def _next_held(self) -> int | None:
         """Give the index of a held message that is overtaken or follows on."""
         position = self.position
         assert position is not None
-        for at, held in enumerate(self._held):
+        for at, held in enumerate(self._held.entries):
             if held[0] > position:
                 return None
             if held[1] <= position or self._loose or held[0] == position:
@@ -302,41 +313,39 @@ class ChainStream:
         return None
 
     def _hole_deadline_ns(self) -> Nanos | None:
-        if not self._synced or not self._hole_since_ns:
+        if not self._synced or self._hole.since_ns is None:
             return None
-        return self._hole_since_ns + (self._settings.passed_ns if self._all_passed() else self.hold_back_ns())
+        return self._hole.due_ns(hold_back_ns(self._skew, self._settings), self._settings.passed_ns)
+
+    def _review(self, now_ns: Nanos) -> None:
+        """See whether all lines have passed the hole; at first not all of them may be known."""
+        if self._hole.since_ns is not None:
+            is_young = now_ns < (self._born_ns or 0) + self._settings.hold_back_ns_max
+            self._hole.review(now_ns, not is_young and self._all_passed())
 
     def _all_passed(self) -> bool:
         """Tell whether every line that is up has gone past the hole: lines keep order, so none will fill it."""
         position = self.position or 0
         return all(track.position > position for track in self._lines.values() if track.up)
 
-    def hold_back_ns(self) -> Nanos:
-        """Give how long a hole is held open while a line may still fill it."""
-        settings = self._settings
-        if self._skew.total < settings.skew_samples_min:
-            return settings.hold_back_ns_max
-        return min(settings.hold_back_ns_max, max(settings.hold_back_ns_min, 4 * self._skew.quantile_ns(0.999)))
-
     def _declare_gap(self, now_ns: Nanos) -> None:
         position = self.position
         assert position is not None
-        ends = [held[0] for held in self._held if held[0] > position]
+        ends = [held[0] if held[0] > position else held[1] for held in self._held.entries]
         if self._ahead is not None:
             ends.append(self._ahead[1].id_last)
-        if not ends:
-            self._hole_since_ns = 0
-            return
-        self._emit_gap(GapKind.VENUE, min(ends), "no line delivered it", now_ns)
+        end = min(ends)
+        self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
         if not self._stateful:
-            self.position = min(ends)
+            self.position = end
+            self._close_gap(now_ns)
             self._drain(now_ns)
             return
         self._synced = False
-        self._hole_since_ns = 0
+        self._hole.close()
         ahead, self._ahead = self._ahead, None
         if ahead is None or not self._adopt(*ahead, now_ns):
-            self._want_snapshot(now_ns, "gap")
+            self._requests.ask(now_ns, "gap")
 
     def _emit_gap(self, kind: GapKind, id_last: int, cause: str, now_ns: Nanos) -> None:
         instrument, channel = self.stream
@@ -363,76 +372,81 @@ class ChainStream:
         if not self._stateful:
             self._synced = True
             self.position = message.id_prev
-            self.counts.first_id = message.id_last
+            if self.counts.first_id is None:
+                self.counts.first_id = message.id_last
+            self._close_gap(now_ns)
             self._accept(line, message, now_ns)
             return
         if self._emitted is not None and message.id_last <= self._emitted:
             track.counts.duplicates += 1
             self._suspect_reset(message, now_ns)
             return
-        if not self._insert(line, message):
+        if not self._held.insert(line, message):
             track.counts.duplicates += 1
             return
-        if self._wanted_ns is None and not self._rule.in_band:
-            self._want_snapshot(now_ns, "first message")
+        if self._requests.due_ns is None and not self._rule.in_band:
+            self._requests.ask(now_ns, "first message")
         self._trim_buffer()
 
     def _trim_buffer(self) -> None:
         """Keep the buffer inside its bounds: the oldest go out, not to be applied."""
         settings = self._settings
-        newest_ns = self._held[-1][4].ts_recv_ns if self._held else 0
+        newest_ns = self._held.entries[-1][4].ts_recv_ns if self._held else 0
         while self._held and (
-            self._held_bytes > settings.sync_bytes_max
-            or newest_ns - self._held[0][4].ts_recv_ns > settings.sync_ns_max
+            self._held.bytes_held > settings.sync_bytes_max
+            or newest_ns - self._held.entries[0][4].ts_recv_ns > settings.sync_ns_max
         ):
-            self._give_unapplied(self._take(0)[4])
+            self._give_unapplied(self._held.take(0))
 
-    def _give_unapplied(self, message: Message) -> None:
-        if self._emitted is None or message.id_last > self._emitted:
+    def _give_unapplied(self, held: Entry) -> None:
+        _, id_last, _, line, message = held
+        if self._emitted is None or id_last > self._emitted:
             self._give(message if message.flags & Flag.UNAPPLIED else message.flagged(Flag.UNAPPLIED))
+        else:
+            self.counts.line(line).duplicates += 1
 
     def _receive_snapshot(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & Flag.IMAGE:
             track.position = message.id_last
         if not self._synced:
             if not self._adopt(line, message, now_ns):
-                self._want_snapshot(now_ns, "the snapshot is older than the stream")
+                self._requests.ask(now_ns, "the snapshot is older than the stream")
             return
-        position = self.position
-        assert position is not None
-        if message.id_last < position:
+        assert self.position is not None
+        if message.id_last < self.position:
             self._suspect_reset(message, now_ns)
-        elif message.id_last == position:
-            if not self._covered:
-                self._resume(now_ns)
-        elif not self._covered:
-            self._adopt_after_silence(line, message, now_ns)
-        elif self._ahead is None or message.id_last > self._ahead[1].id_last:
-            self._ahead = (line, message)
-            if self._rule.contiguous and not self._hole_since_ns:
-                self._hole_since_ns = now_ns
+        elif self._covered:
+            self._receive_later_book(line, message, now_ns)
+        elif message.id_last == self.position:
+            self._resume(now_ns)
+        else:
+            self._emit_gap(GapKind.VENUE, message.id_last, "no line was up", now_ns)
+            self._synced = False
+            if not self._adopt(line, message, now_ns):
+                self._requests.ask(now_ns, "gap")
 
-    def _adopt_after_silence(self, line: str, message: Message, now_ns: Nanos) -> None:
-        self._emit_gap(GapKind.VENUE, message.id_last, "no line was up", now_ns)
-        self._synced = False
-        if not self._adopt(line, message, now_ns):
-            self._want_snapshot(now_ns, "gap")
+    def _receive_later_book(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """A second book while the stream is live is kept, and used only if the stream does not get there."""
+        position = self.position or 0
+        if message.id_last > (position if self._ahead is None else self._ahead[1].id_last):
+            self._ahead = (line, message)
+            if self._rule.contiguous and self._hole.since_ns is None:
+                self._hole.open(now_ns)
 
     def _adopt(self, line: str, snapshot: Message, now_ns: Nanos) -> bool:
         """Start from the snapshot if the stream goes on from it; tells whether it does."""
         base = snapshot.id_last
-        later = [held for held in self._held if held[1] > base]
+        later = [held for held in self._held.entries if held[1] > base]
         if (later and later[0][0] > base) or (self._emitted is not None and base < self._emitted):
             return False
-        while self._held and self._held[0][1] <= base:
-            self._give_unapplied(self._take(0)[4])
+        while self._held and self._held.entries[0][1] <= base:
+            self._give_unapplied(self._held.take(0))
         self._start_from(snapshot, now_ns)
         self.counts.line(line)
         self._drain(now_ns)
         return True
 
     def _start_from(self, snapshot: Message, now_ns: Nanos) -> None:
-        instrument, channel = self.stream
         base = snapshot.id_last
         self._give(snapshot)
         self.counts.snapshots += 1
@@ -440,19 +454,8 @@ class ChainStream:
             self.counts.first_id = base
         self.counts.last_id = self.position = base
         self._synced = self._covered = True
-        self._wanted_ns, self._wait_ns, self._ahead = None, self._settings.snapshot_retry_ns, None
-        self._hole_since_ns = 0
-        self._ts_venue_ns = snapshot.ts_venue_ns
-        if self._gap_open:
-            self._gap_open = False
-            self.counts.resyncs += 1
-            resynced = Resynced(instrument=instrument, channel=channel, id_last=base, ts_recv_ns=now_ns)
-            self._outlet.emit(resynced)
-
-    def _want_snapshot(self, now_ns: Nanos, reason: str) -> None:
-        """Ask for a snapshot, and again after a growing time."""
-        if self._wanted_ns is not None and now_ns < self._wanted_ns:
-            return
-        self._outlet.commands.append(SnapshotWanted(self.stream[0], reason))
-        self._wanted_ns = now_ns + self._wait_ns
-        self._wait_ns = min(2 * self._wait_ns, self._settings.snapshot_retry_ns_max)
+        self._ahead = None
+        self._hole.close()
+        self._requests.cancel()
+        self._ts_venue_ns = max(self._ts_venue_ns, snapshot.ts_venue_ns)
+        self._close_gap(now_ns)

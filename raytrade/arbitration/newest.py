@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raytrade.arbitration.stream import Outlet, StreamCounts, StreamKey
 from raytrade.core.clock import Nanos
-from raytrade.core.events import Stalled
+from raytrade.core.events import Resynced, Stalled
 from raytrade.core.message import Kind, Message
 
 
@@ -17,12 +17,16 @@ class NewestStream:
         self._outlet = outlet
         self._newest: tuple[Nanos, int] = (-1, -1)
         self._up: dict[str, bool] = {}
+        self._stalled = False
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Give the book out if it is newer than all before."""
         self._up.setdefault(line, True)
+        if message.kind is Kind.STALLED:
+            self.receive_line_down(line, now_ns)
         if message.kind is not Kind.SNAPSHOT:
             return
+        self._up[line] = True
         counts = self.counts.line(line)
         counts.updates += 1
         age = (message.ts_venue_ns, message.id_last)
@@ -37,6 +41,21 @@ class NewestStream:
             self.counts.first_id = message.id_last
         self.counts.last_id = message.id_last
         self._outlet.messages.append(message)
+        if self._stalled:
+            self._stalled = False
+            self._resync(message, now_ns)
+
+    def _resync(self, message: Message, now_ns: Nanos) -> None:
+        instrument, channel = self.stream
+        self.counts.resyncs += 1
+        resynced = Resynced(
+            instrument=instrument,
+            channel=channel,
+            id_last=message.id_last,
+            ts_recv_ns=now_ns,
+            epoch=message.epoch,
+        )
+        self._outlet.emit(resynced)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """Note that the line is there; its next book makes the stream whole again."""
@@ -47,7 +66,8 @@ class NewestStream:
         if not self._up.get(line, False):
             return
         self._up[line] = False
-        if not any(self._up.values()):
+        if not any(self._up.values()) and not self._stalled:
+            self._stalled = True
             instrument, channel = self.stream
             cause = "all lines are down"
             self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))

@@ -20,8 +20,10 @@ from itertools import chain
 import msgspec
 
 from raytrade.arbitration.checked_book import CheckedBook
+from raytrade.arbitration.copies import Content, content_of, spliced, with_deletions
 from raytrade.arbitration.stream import (
     ArbiterSettings,
+    Hole,
     LineCounts,
     Outlet,
     SnapshotRequests,
@@ -30,9 +32,8 @@ from raytrade.arbitration.stream import (
     StreamRule,
 )
 from raytrade.core.clock import Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Flag, Gap, GapKind, Levels, Resynced, Stalled
-from raytrade.core.message import Kind, Message, decode, encode, parse
-from raytrade.core.prices import FRACTION_DIGITS_MAX, rescale
+from raytrade.core.events import BookSnapshot, Flag, Gap, GapKind, Resynced, Stalled
+from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import InvariantError
 
 CONTENTS_REMEMBERED_MAX = 16_384
@@ -40,7 +41,6 @@ CONTENTS_REMEMBERED_MAX = 16_384
 TRIES_MAX = 16
 """How many of the held messages are tried after each step."""
 
-_Content = tuple[Nanos, int, int]
 _Held = tuple[Nanos, int, str, Message]
 
 
@@ -85,12 +85,13 @@ class StateChain:
         self._gap_open = False
         self._started = False
         self._position: tuple[int, int] = (0, 0)
-        self._seen: dict[_Content, _Seen] = {}
+        self._seen: dict[Content, _Seen] = {}
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._serial = 0
         self._refused: set[int] = set()
-        self._hole_since_ns: Nanos | None = None
+        self._hole = Hole()
+        self._born_ns: Nanos | None = None
         self._ahead: tuple[str, Message] | None = None
         self._suspect_since_ns: Nanos | None = None
 
@@ -98,6 +99,8 @@ class StateChain:
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one message from `line`."""
+        if self._born_ns is None:
+            self._born_ns = now_ns
         track = self._lines.get(line)
         if track is None:
             track = self._lines[line] = _Line(self.counts.line(line))
@@ -113,6 +116,7 @@ class StateChain:
                 self.receive_line_down(line, now_ns)
             case Kind.RESYNCED:
                 track.up = True
+        self._review(now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; after a time without any line a snapshot must prove the book again."""
@@ -128,6 +132,7 @@ class StateChain:
         if track is None:
             return
         track.up = False
+        self._review(now_ns)
         if not self._covered or any(other.up for other in self._lines.values()):
             return
         self._covered = False
@@ -141,7 +146,14 @@ class StateChain:
         """Give up waiting for what is missing; ask again for a snapshot."""
         deadline_ns = self._hole_deadline_ns()
         if deadline_ns is not None and now_ns >= deadline_ns:
-            self._declare_gap(now_ns)
+            self._refused.clear()
+            while self._held and self._place_one():
+                pass
+            if self._held or self._ahead is not None:
+                self._declare_gap(now_ns)
+            else:
+                self._hole.close()
+            self._review(now_ns)
         if self._requests.due_ns is not None and now_ns >= self._requests.due_ns:
             self._requests.ask(now_ns, "no snapshot came")
 
@@ -157,7 +169,7 @@ class StateChain:
             raise InvariantError(f"{self.stream}: held messages out of order")
         if self._held_bytes != sum(len(held[3].raw) for held in self._held):
             raise InvariantError(f"{self.stream}: held bytes miscounted")
-        if self._live and self._held and self._hole_since_ns is None:
+        if self._live and self._held and self._hole.since_ns is None:
             raise InvariantError(f"{self.stream}: holds {len(self._held)} messages without a term")
         if len(self._seen) > CONTENTS_REMEMBERED_MAX:
             raise InvariantError(f"{self.stream}: remembers {len(self._seen)} messages")
@@ -196,7 +208,8 @@ class StateChain:
         self._emit_gap(GapKind.RESET, "the venue's clock runs from an earlier time again", now_ns)
         self.counts.resets += 1
         self._live = False
-        self._suspect_since_ns = self._hole_since_ns = self._ahead = None
+        self._suspect_since_ns = self._ahead = None
+        self._hole.close()
         self._book.forget_time()
         for track in self._lines.values():
             track.ts_venue_ns = 0
@@ -264,8 +277,8 @@ class StateChain:
 
     def _hold(self, line: str, message: Message, now_ns: Nanos) -> None:
         self._insert(line, message)
-        if self._hole_since_ns is None:
-            self._hole_since_ns = now_ns
+        if self._hole.since_ns is None:
+            self._hole.open(now_ns)
         settings = self._settings
         self.counts.held_max = max(self.counts.held_max, len(self._held))
         if len(self._held) > settings.held_messages_max or self._held_bytes > settings.held_bytes_max:
@@ -299,9 +312,9 @@ class StateChain:
         if self._ahead is not None and not self._is_ahead(self._ahead[1]):
             self._ahead = None
         if not self._held and self._ahead is None:
-            self._hole_since_ns = None
-        elif self._hole_since_ns is None or not self._held or self._held[0][0] >= self._book.ts_venue_ns:
-            self._hole_since_ns = now_ns
+            self._hole.close()
+        elif self._hole.since_ns is None or not self._held or self._held[0][0] >= self._book.ts_venue_ns:
+            self._hole.open(now_ns)
 
     def _place_one(self) -> bool:
         """Place one held message: the overtaken from the newest to the oldest, then the others in their order."""
@@ -329,10 +342,15 @@ class StateChain:
 
         lines hang for a second and come back, and a gap costs a new subscription.
         """
-        if not self._live or self._hole_since_ns is None:
+        if not self._live or self._hole.since_ns is None:
             return None
-        settings = self._settings
-        return self._hole_since_ns + (settings.passed_ns if self._all_passed() else settings.hold_back_ns_max)
+        return self._hole.due_ns(self._settings.hold_back_ns_max, self._settings.passed_ns)
+
+    def _review(self, now_ns: Nanos) -> None:
+        """See whether all lines have passed the hole; at first not all of them may be known."""
+        if self._hole.since_ns is not None:
+            is_young = now_ns < (self._born_ns or 0) + self._settings.hold_back_ns_max
+            self._hole.review(now_ns, not is_young and self._all_passed())
 
     def _all_passed(self) -> bool:
         """Tell whether every line that is up has gone past what is missing: lines keep order, so none will fill it."""
@@ -343,7 +361,7 @@ class StateChain:
 
     def _declare_gap(self, now_ns: Nanos) -> None:
         self._live = False
-        self._hole_since_ns = None
+        self._hole.close()
         self.counts.checksums_failed += 1
         self._emit_gap(GapKind.VENUE, "no line delivered what the venue's checksums call for", now_ns)
         ahead, self._ahead = self._ahead, None
@@ -387,8 +405,8 @@ class StateChain:
             track.counts.disagreements += bool(message.flags & Flag.CHECKED and message.state_hash != book.sum)
         elif message.flags & Flag.CHECKED and self._is_ahead(message):
             self._ahead = (line, message)
-            if self._hole_since_ns is None:
-                self._hole_since_ns = now_ns
+            if self._hole.since_ns is None:
+                self._hole.open(now_ns)
 
     def _resume(self, message: Message, now_ns: Nanos) -> bool:
         """After a time without lines: if the snapshot is the book as it was, nothing was lost."""
@@ -440,62 +458,3 @@ class StateChain:
             instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns, epoch=epoch
         )
         self._outlet.emit(resynced)
-
-
-def content_of(message: Message, is_window: bool) -> _Content:
-    """Give what makes two messages copies of each other: venue time, checksum and levels in any order and scale.
-
-    Deletions do not count where lines add those of the levels that fell out of the window of their own book.
-    """
-    factors = (
-        10 ** (FRACTION_DIGITS_MAX - message.price_scale),
-        10 ** (FRACTION_DIGITS_MAX - message.size_scale),
-    )
-    sides = tuple(_sorted(rescale(levels, *factors), is_window) for levels in message.levels())
-    return message.ts_venue_ns, message.state_hash, hash(sides)
-
-
-def _sorted(levels: Levels, without_deletions: bool) -> tuple[tuple[int, int], ...]:
-    """Give the levels by price; the order of a price that repeats stays."""
-    pairs = zip(levels[::2], levels[1::2], strict=True)
-    return tuple(sorted((p for p in pairs if p[1] or not without_deletions), key=lambda level: level[0]))
-
-
-def with_deletions(message: Message, merged: CheckedBook) -> Message:
-    """Give the message as it goes out: with its bytes unchanged, unless more fell out of the window than it deletes."""
-    message = message.unflagged(Flag.UNAPPLIED) if message.flags & Flag.UNAPPLIED else message
-    if not any(merged.fallen):
-        return message
-    bids, asks = message.levels()
-    factors = (
-        10 ** (merged.book.price_scale - message.price_scale),
-        10 ** (merged.book.size_scale - message.size_scale),
-    )
-    bids, asks = rescale(bids, *factors) + merged.fallen[0], rescale(asks, *factors) + merged.fallen[1]
-    return _rewritten(message, (bids, asks), merged, message.flags)
-
-
-def spliced(message: Message, levels: tuple[Levels, Levels], merged: CheckedBook) -> Message:
-    """Give the message with only these levels; it keeps the ids and the time of what it came from."""
-    if merged.is_all_of(message, levels):
-        return message.unflagged(Flag.CHECKED | Flag.UNAPPLIED).flagged(Flag.SPLICE)
-    flags = (message.flags | Flag.SPLICE) & ~(Flag.CHECKED | Flag.UNAPPLIED)
-    return _rewritten(message, levels, merged, flags)
-
-
-def _rewritten(message: Message, levels: tuple[Levels, Levels], merged: CheckedBook, flags: int) -> Message:
-    delta = BookDelta(
-        instrument=message.instrument,
-        id_prev=message.id_prev,
-        id_last=message.id_last,
-        bids=levels[0],
-        asks=levels[1],
-        price_scale=merged.book.price_scale,
-        size_scale=merged.book.size_scale,
-        ts_venue_ns=message.ts_venue_ns,
-        ts_recv_ns=message.ts_recv_ns,
-        epoch=message.epoch,
-        state_hash=message.state_hash,
-        flags=flags & ~Flag.WIDE,
-    )
-    return parse(encode(delta, message.line))

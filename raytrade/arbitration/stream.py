@@ -145,6 +145,38 @@ class SnapshotRequests:
         self.due_ns, self._wait_ns = None, self._settings.snapshot_retry_ns
 
 
+class Hole:
+    """Since when something has been missing, and since when every line has gone past it."""
+
+    __slots__ = ("passed_ns", "since_ns")
+
+    def __init__(self) -> None:
+        self.since_ns: Nanos | None = None
+        self.passed_ns: Nanos | None = None
+
+    def open(self, now_ns: Nanos) -> None:
+        """Something is missing from now on."""
+        self.since_ns, self.passed_ns = now_ns, None
+
+    def close(self) -> None:
+        """Nothing is missing."""
+        self.since_ns = self.passed_ns = None
+
+    def review(self, now_ns: Nanos, is_passed: bool) -> None:
+        """Note whether every line has gone past it: lines keep order but for neighbours, so none will fill it."""
+        if not is_passed:
+            self.passed_ns = None
+        elif self.passed_ns is None:
+            self.passed_ns = now_ns
+
+    def due_ns(self, wait_ns: Nanos, passed_wait_ns: Nanos) -> Nanos | None:
+        """When it is given up."""
+        if self.since_ns is None:
+            return None
+        due_ns = self.since_ns + wait_ns
+        return due_ns if self.passed_ns is None else min(due_ns, self.passed_ns + passed_wait_ns)
+
+
 def hold_back_ns(skew: Histogram, settings: ArbiterSettings) -> Nanos:
     """Give how long a hole is held open while a line may still fill it."""
     if skew.total < settings.skew_samples_min:

@@ -1,18 +1,22 @@
 """Trades with sparse or non-numeric ids: the first copy per trade id goes out, whatever line it comes from.
 
 A bounded number of ids is remembered. Where ids are rising numbers, what was forgotten leaves a floor below
-which everything counts as seen, because venues send their last trades again after a reconnect.
+which everything counts as seen, because venues send their last trades again after a reconnect; what is below the
+floor and yet newer than all before is of a venue that has restarted its ids. Ids with holes prove nothing, so
+coverage is claimed by the lines' uptime alone: a time without any line is a gap.
 """
 
 from __future__ import annotations
 
 from raytrade.arbitration.stream import LineCounts, Outlet, StreamCounts, StreamKey
-from raytrade.core.clock import Nanos
-from raytrade.core.events import Stalled
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.events import Gap, GapKind, Resynced, Stalled
 from raytrade.core.message import Kind, Message
 from raytrade.errors import InvariantError
 
 REMEMBERED_MAX = 16_384
+RESET_NS = SECOND
+"""By how much a trade below the floor must be newer than all before to count as one of restarted ids."""
 
 
 class TradeStream:
@@ -24,11 +28,17 @@ class TradeStream:
         self._outlet = outlet
         self._seen: dict[bytes, tuple[Nanos, str, int]] = {}
         self._floor = 0
+        self._ts_venue_ns: Nanos = 0
         self._up: dict[str, bool] = {}
+        self._stalled = False
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Give the trade out if it is new."""
-        self._up.setdefault(line, True)
+        if message.kind is Kind.STALLED:
+            self._up.setdefault(line, True)
+            self.receive_line_down(line, now_ns)
+            return
+        self.receive_line_up(line, now_ns)
         if message.kind is not Kind.TRADE:
             return
         counts = self.counts.line(line)
@@ -37,12 +47,16 @@ class TradeStream:
         first = self._seen.get(trade_id)
         if first is not None:
             self._receive_copy(line, counts, trade_id, first, now_ns)
-        elif 0 < message.id_last <= self._floor:
+        elif 0 < message.id_last <= self._floor and message.ts_venue_ns < self._ts_venue_ns + RESET_NS:
             counts.duplicates += 1
         else:
             self._accept(line, counts, trade_id, message, now_ns)
 
     def _accept(self, line: str, counts: LineCounts, trade_id: bytes, message: Message, now_ns: Nanos) -> None:
+        if 0 < message.id_last <= self._floor:
+            self._floor = 0
+            self.counts.resets += 1
+        self._ts_venue_ns = max(self._ts_venue_ns, message.ts_venue_ns)
         self._seen[trade_id] = (now_ns, line, message.id_last)
         if len(self._seen) > REMEMBERED_MAX:
             oldest = next(iter(self._seen))
@@ -64,15 +78,34 @@ class TradeStream:
             self._seen[trade_id] = (seen_ns, "", sequence)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
-        """Note that the line is there."""
+        """Note that the line is there; what happened while none was is not known."""
         self._up[line] = True
+        if not self._stalled:
+            return
+        self._stalled = False
+        instrument, channel = self.stream
+        id_last = self.counts.last_id or 0
+        gap = Gap(
+            instrument=instrument,
+            channel=channel,
+            kind=GapKind.VENUE,
+            id_prev=id_last,
+            id_last=0,
+            cause="no line was up",
+            ts_recv_ns=now_ns,
+        )
+        self.counts.gaps += 1
+        self.counts.resyncs += 1
+        self._outlet.emit(gap)
+        self._outlet.emit(Resynced(instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns))
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """With the last line the stream is stalled: trades without dense ids claim coverage by line uptime only."""
         if not self._up.get(line, False):
             return
         self._up[line] = False
-        if not any(self._up.values()):
+        if not any(self._up.values()) and not self._stalled:
+            self._stalled = True
             instrument, channel = self.stream
             cause = "all lines are down"
             self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from raytrade.errors import CaptureError, ConfigError, StorageError
+from raytrade.errors import ConfigError, StorageError
 from raytrade.importer import Importer, JsonObject
 from raytrade.storage.captures import Capture
 from raytrade.storage.sink import ParquetSink
@@ -33,32 +34,49 @@ def import_captures(
     """Run recorded frames through the venue machines and the arbiter into a recording, faster than real time.
 
     Every connection of a capture is a line; several are arbitrated. A damaged capture is imported as far as it is
-    good and the exit status is 1.
+    good, undecodable frames are passed over; either is reported and makes the exit status 1.
 
     Example: raytrade import btcusdt.jsonl.gz --out data --json
     """
+    if book is not None:
+        _check_writable(book)
     opened = [_open(path) for path in captures]
     sink = ParquetSink(out)
     books: JsonObject = {}
-    problems: list[CaptureError] = []
+    problems: list[str] = []
     for capture in opened:
         importer = Importer(capture, sink)
         _run(importer)
         books |= importer.final_books()
         _print(capture, importer.summary(), as_json)
-        if importer.problem is not None:
-            problems.append(importer.problem)
+        problems += _problems(importer)
     if book is not None:
         _write_books(book, books)
     for problem in problems:
-        print(f"raytrade: {problem} (imported up to there)", file=sys.stderr)
+        print(f"raytrade: {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(1)
 
 
+def _check_writable(book: Path) -> None:
+    if book.is_dir() or not book.parent.is_dir():
+        problem = "is a directory" if book.is_dir() else f"no such directory: {book.parent}"
+        raise ConfigError("import", "--book", f"{book}: {problem}")
+
+
+def _problems(importer: Importer) -> list[str]:
+    problems = []
+    if importer.bad_frame is not None:
+        others = importer.undecodable - 1
+        problems.append(f"{importer.bad_frame}{f' ({others} more undecodable)' if others else ''}")
+    if importer.problem is not None:
+        problems.append(f"{importer.problem} (imported up to there)")
+    return problems
+
+
 def _open(path: Path) -> Capture:
     if not path.is_file():
-        raise ConfigError(str(path), "", "no such file")
+        raise ConfigError(str(path), "", "is no file" if path.exists() else "no such file")
     capture = Capture(path)
     try:
         Importer(capture)
@@ -102,5 +120,6 @@ def _write_books(path: Path, books: JsonObject) -> None:
         temporary.write_bytes(msgspec.json.encode(books))
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(str(path), f"cannot be written: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from raytrade.errors import ConfigError
+from raytrade.pipeline import environment
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +26,11 @@ def demo(
 
     Example: raytrade demo
     """
-    from raytrade.demo import DemoSettings, run_demo
-
     if capture is not None and not capture.is_file():
         raise ConfigError("demo", "--capture", f"{capture}: no such file")
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    environment.prepare()
+    from raytrade.demo import DemoSettings, run_demo
+
     settings = DemoSettings(capture=str(capture) if capture else "", directory=str(out) if out else "")
     raise typer.Exit(run_demo(settings, Console()))

@@ -44,8 +44,7 @@ def run(
 
     Example: raytrade run examples/pipeline.yaml
     """
-    from raytrade.pipeline import driver
-
+    driver = _driver()
     config = load_config(config_path)
     is_ours = _connect(config, address, driver)
     try:
@@ -57,6 +56,16 @@ def run(
         _wait(seconds)
         print("draining", flush=True)
         _report(driver.stop(config.name))
+
+
+def _driver() -> Any:
+    """Import the driver, and Ray with it, once the environment is as Ray must find it."""
+    from raytrade.pipeline import environment
+
+    environment.prepare()
+    from raytrade.pipeline import driver
+
+    return driver
 
 
 def _connect(config: Config, address: str, driver: Any) -> bool:
@@ -93,8 +102,7 @@ def show_status(pipeline: Pipeline = "", address: Address = "auto", as_json: AsJ
 
     Example: raytrade status --json
     """
-    from raytrade.pipeline import driver
-
+    driver = _driver()
     driver.join(address)
     found = driver.status(pipeline)
     if as_json:
@@ -148,8 +156,7 @@ def attach(
 
     Example: raytrade attach mine.py:Momentum --subscribe "binance-*:BTC*" --param window=20
     """
-    from raytrade.pipeline import driver
-
+    driver = _driver()
     path, _, class_name = strategy.rpartition(":")
     if path.endswith(".py"):
         strategy = f"{Path(path).resolve()}:{class_name}"
@@ -181,8 +188,7 @@ def detach(
 
     Example: raytrade detach momentum
     """
-    from raytrade.pipeline import driver
-
+    driver = _driver()
     driver.join(address)
     print(f"detached {driver.detach(pipeline, name)}")
 
@@ -192,7 +198,6 @@ def stop(pipeline: Pipeline = "", address: Address = "auto") -> None:
 
     Example: raytrade stop
     """
-    from raytrade.pipeline import driver
-
+    driver = _driver()
     driver.join(address)
     _report(driver.stop(pipeline))

@@ -15,7 +15,7 @@ import msgspec
 
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Flag, Levels, Side
-from raytrade.core.prices import FRACTION_DIGITS_MAX, format_decimal, rescale
+from raytrade.core.prices import FRACTION_DIGITS_MAX, POWERS, format_decimal, rescale
 from raytrade.errors import InvariantError
 
 GUARD_LEVELS = 25
@@ -43,32 +43,32 @@ class Top(msgspec.Struct, frozen=True, gc=False):
     @property
     def bid(self) -> float:
         """Best bid price."""
-        return self.bid_ticks / 10**self.price_scale
+        return self.bid_ticks / POWERS[self.price_scale]
 
     @property
     def ask(self) -> float:
         """Best ask price."""
-        return self.ask_ticks / 10**self.price_scale
+        return self.ask_ticks / POWERS[self.price_scale]
 
     @property
     def bid_size(self) -> float:
         """Size at the best bid."""
-        return self.bid_lots / 10**self.size_scale
+        return self.bid_lots / POWERS[self.size_scale]
 
     @property
     def ask_size(self) -> float:
         """Size at the best ask."""
-        return self.ask_lots / 10**self.size_scale
+        return self.ask_lots / POWERS[self.size_scale]
 
     @property
     def mid(self) -> float:
         """Half-way between best bid and best ask."""
-        return (self.bid_ticks + self.ask_ticks) / (2 * 10**self.price_scale)
+        return (self.bid_ticks + self.ask_ticks) / (2 * POWERS[self.price_scale])
 
     @property
     def spread(self) -> float:
         """Best ask less best bid."""
-        return (self.ask_ticks - self.bid_ticks) / 10**self.price_scale
+        return (self.ask_ticks - self.bid_ticks) / POWERS[self.price_scale]
 
 
 class _HalfBook:
@@ -238,7 +238,7 @@ class L2Book:
         ]
         return crc32(repr(rows).encode())
 
-    def snapshot(self, flags: Flag = Flag.IMAGE) -> BookSnapshot:
+    def snapshot(self, flags: int = Flag.IMAGE) -> BookSnapshot:
         """Give the whole book as one event (an image, unless told otherwise)."""
         return BookSnapshot(
             instrument=self.instrument,

@@ -15,7 +15,7 @@ Rules that hold for all venues:
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 import msgspec
 
@@ -39,9 +39,10 @@ class Side(IntEnum):
     SELL = 2
 
 
-class Flag(IntFlag):
-    """Remarks on one message."""
+class Flag(IntEnum):
+    """Remarks on one message, joined with ``|``: plain integers, because each message is asked for some of them."""
 
+    NONE = 0
     WIDE = 1
     """Values are stored in 16 bytes each, because one does not fit in 8."""
     HISTORY = 2

@@ -32,6 +32,7 @@ from raytrade.core.events import (
     Stalled,
     Trade,
 )
+from raytrade.core.prices import FRACTION_DIGITS_MAX
 from raytrade.errors import MalformedBatch
 
 SCHEMA_VERSION = 1
@@ -42,9 +43,14 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 # length, kind, channel, price scale, size scale, bytes of the instrument's name, bytes of the line's name, flags,
 # id_prev, id_last, epoch, ts_venue_ns, ts_recv_ns, state_hash, depth, number of bids, number of asks
 HEADER = struct.Struct("<I6BH5qQ3I")
+_HEADER_BYTES = HEADER.size
+_unpack_header = HEADER.unpack_from
 _FLAGS = struct.Struct("<H")
 _FLAGS_OFFSET = 10
+_WIDE = int(Flag.WIDE)
 _WIDE_BYTES = 16
+_LEVEL_BYTES = 16
+_NAME_BYTES_MAX = 255
 
 
 class Kind(IntEnum):
@@ -62,6 +68,7 @@ class Kind(IntEnum):
 
 _KINDS = {int(kind): kind for kind in Kind}
 _CHANNELS = {int(channel): channel for channel in Channel}
+_SIDES = {int(side): side for side in Side}
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +101,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     def levels(self) -> tuple[Levels, Levels]:
         """Read the flat levels of both sides."""
         count = 2 * (self.bid_count + self.ask_count)
-        if self.flags & Flag.WIDE:
+        if self.flags & _WIDE:
             values = _unpack_wide(self.raw, self.body_start, count)
         else:
             values = _packer(count).unpack_from(self.raw, self.body_start)
@@ -103,14 +110,14 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     def tail(self) -> bytes:
         """Give the bytes behind the levels."""
-        width = _WIDE_BYTES if self.flags & Flag.WIDE else 8
+        width = _WIDE_BYTES if self.flags & _WIDE else 8
         return self.raw[self.body_start + 2 * width * (self.bid_count + self.ask_count) :]
 
-    def flagged(self, flag: Flag) -> Message:
+    def flagged(self, flag: int) -> Message:
         """Give a copy with one more flag set."""
         return self._with_flags(self.flags | flag)
 
-    def unflagged(self, flag: Flag) -> Message:
+    def unflagged(self, flag: int) -> Message:
         """Give a copy without the flag."""
         return self._with_flags(self.flags & ~flag)
 
@@ -126,7 +133,10 @@ def _packer(count: int) -> struct.Struct:
 
 @lru_cache(maxsize=65_536)
 def _name_bytes(name: str) -> bytes:
-    return name.encode()[:255]
+    text = name.encode()
+    if len(text) > _NAME_BYTES_MAX:
+        text = text[:_NAME_BYTES_MAX].decode(errors="ignore").encode()
+    return text
 
 
 @lru_cache(maxsize=65_536)
@@ -135,11 +145,12 @@ def _name_text(name: bytes) -> str:
 
 
 def _pack_levels(values: Levels, flags: int) -> tuple[bytes, int]:
+    """Write the values; whether they are wide is known here alone, whatever the flags say."""
     try:
-        return _packer(len(values)).pack(*values), flags
+        return _packer(len(values)).pack(*values), flags & ~_WIDE
     except struct.error:
         wide = b"".join(value.to_bytes(_WIDE_BYTES, "little", signed=True) for value in values)
-        return wide, flags | Flag.WIDE
+        return wide, flags | _WIDE
 
 
 def _unpack_wide(raw: bytes, start: int, count: int) -> Levels:
@@ -246,26 +257,49 @@ def parse(raw: bytes) -> Message:
         MalformedBatch: the bytes are not one whole message.
     """
     try:
-        fields = HEADER.unpack_from(raw)
-        (length, kind, channel, price_scale, size_scale, name_length, line_length, flags) = fields[:8]
-        name_end = HEADER.size + name_length
+        (
+            length,
+            kind,
+            channel,
+            price_scale,
+            size_scale,
+            name_length,
+            line_length,
+            flags,
+            id_prev,
+            id_last,
+            epoch,
+            ts_venue_ns,
+            ts_recv_ns,
+            state_hash,
+            depth,
+            bid_count,
+            ask_count,
+        ) = _unpack_header(raw)
+        name_end = _HEADER_BYTES + name_length
         body_start = name_end + line_length
-        width = _WIDE_BYTES if flags & Flag.WIDE else 8
-        if length != len(raw) or body_start + 2 * width * (fields[15] + fields[16]) > length:
+        level_bytes = 2 * _WIDE_BYTES if flags & _WIDE else _LEVEL_BYTES
+        if length != len(raw) or body_start + level_bytes * (bid_count + ask_count) > length:
             raise MalformedBatch(f"message of {len(raw)} bytes claims {length}")
+        if price_scale > FRACTION_DIGITS_MAX or size_scale > FRACTION_DIGITS_MAX:
+            raise MalformedBatch(f"message with scales {price_scale} and {size_scale}")
         return Message(
             _KINDS[kind],
             _CHANNELS[channel],
             flags,
-            _name_text(raw[HEADER.size : name_end]),
+            _name_text(raw[_HEADER_BYTES:name_end]),
             _name_text(raw[name_end:body_start]),
-            *fields[8:13],
-            fields[13],
-            fields[14],
+            id_prev,
+            id_last,
+            epoch,
+            ts_venue_ns,
+            ts_recv_ns,
+            state_hash,
+            depth,
             price_scale,
             size_scale,
-            fields[15],
-            fields[16],
+            bid_count,
+            ask_count,
             body_start,
             raw,
         )
@@ -283,7 +317,7 @@ def split(payload: bytes) -> list[Message]:
     at, end = 0, len(payload)
     while at < end:
         length = int.from_bytes(payload[at : at + 4], "little")
-        if length < HEADER.size or at + length > end:
+        if length < _HEADER_BYTES or at + length > end:
             raise MalformedBatch(f"message at byte {at} claims {length} bytes of {end - at}")
         messages.append(parse(payload[at : at + length]))
         at += length
@@ -326,7 +360,7 @@ def _decode_delta(message: Message) -> BookDelta:
         ts_recv_ns=message.ts_recv_ns,
         epoch=message.epoch,
         state_hash=message.state_hash,
-        flags=message.flags,
+        flags=message.flags & ~_WIDE,
     )
 
 
@@ -344,12 +378,14 @@ def _decode_snapshot(message: Message) -> BookSnapshot:
         epoch=message.epoch,
         depth=message.depth,
         state_hash=message.state_hash,
-        flags=message.flags,
+        flags=message.flags & ~_WIDE,
     )
 
 
 def _decode_trade(message: Message) -> Trade:
-    ((price, size), _) = message.levels()
+    if (message.bid_count, message.ask_count) != (1, 0) or message.depth not in _SIDES:
+        raise MalformedBatch(f"trade with {message.bid_count} prices and side {message.depth}")
+    (price, size), _ = message.levels()
     return Trade(
         instrument=message.instrument,
         trade_id=message.tail().decode(errors="replace"),
@@ -357,11 +393,11 @@ def _decode_trade(message: Message) -> Trade:
         size=size,
         price_scale=message.price_scale,
         size_scale=message.size_scale,
-        aggressor=Side(message.depth),
+        aggressor=_SIDES[message.depth],
         sequence=message.id_last,
         ts_venue_ns=message.ts_venue_ns,
         ts_recv_ns=message.ts_recv_ns,
-        flags=message.flags,
+        flags=message.flags & ~_WIDE,
     )
 
 

@@ -13,6 +13,8 @@ from raytrade.errors import DecodeError
 FRACTION_DIGITS_MAX = 18
 INTEGER_DIGITS_MAX = 20
 CACHE_ENTRIES_MAX = 65_536
+POWERS: tuple[int, ...] = tuple(10**digits for digits in range(FRACTION_DIGITS_MAX + 1))
+"""Powers of ten by scale."""
 
 _DIGITS = frozenset("0123456789")
 
@@ -28,7 +30,9 @@ def split_decimal(text: str) -> tuple[str, str]:
         raise DecodeError("not a price or size", text[:64])
     if len(fraction) > FRACTION_DIGITS_MAX:
         fraction = fraction.rstrip("0")
-    if len(fraction) > FRACTION_DIGITS_MAX or len(whole.lstrip("0")) > INTEGER_DIGITS_MAX:
+    if len(whole) > INTEGER_DIGITS_MAX:
+        whole = whole.lstrip("0") or "0"
+    if len(fraction) > FRACTION_DIGITS_MAX or len(whole) > INTEGER_DIGITS_MAX:
         raise DecodeError("price or size has too many digits", text[:64])
     return whole, fraction
 

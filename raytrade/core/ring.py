@@ -1,14 +1,13 @@
 """`MessageRing`: the last messages of a writer, numbered without holes; every link of the writer is a place in it.
 
 A reader that is slow only lets its own place fall behind; when the ring has gone past it, the reader gets images
-and a gap. So one bound (bytes and items) covers all readers of a writer, and none delays another.
+and a gap. So one bound (bytes and items) covers all readers of a writer, and none delays another. Message `index`
+rests in slot ``index % items_max``: any place is found at once, however far behind it is.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from raytrade.core.message import Message
 
@@ -20,8 +19,9 @@ class MessageRing:
         self.bytes_max = bytes_max
         self.items_max = items_max
         self.bytes_held = 0
-        self._messages: deque[Message] = deque()
+        self._slots: list[Message | None] = []
         self._start = 0
+        self._end = 0
 
     @property
     def start(self) -> int:
@@ -31,20 +31,42 @@ class MessageRing:
     @property
     def end(self) -> int:
         """Index that the next message will get."""
-        return self._start + len(self._messages)
+        return self._end
 
     def append(self, message: Message) -> None:
         """Add a message, letting go of the oldest beyond the bounds."""
-        messages = self._messages
-        messages.append(message)
+        slots = self._slots
+        if self._end - self._start == self.items_max:
+            self._drop()
+        if self._end < self.items_max:
+            slots.append(message)
+        else:
+            slots[self._end % self.items_max] = message
+        self._end += 1
         self.bytes_held += len(message.raw)
-        while self.bytes_held > self.bytes_max or len(messages) > self.items_max:
-            self.bytes_held -= len(messages.popleft().raw)
-            self._start += 1
+        while self.bytes_held > self.bytes_max:
+            self._drop()
+
+    def _drop(self) -> None:
+        slot = self._start % self.items_max
+        oldest = self._slots[slot]
+        if oldest is not None:
+            self.bytes_held -= len(oldest.raw)
+        self._slots[slot] = None
+        self._start += 1
 
     def read(self, index: int) -> Iterator[Message]:
-        """Give the messages from `index` on (from the oldest, if that one is gone)."""
-        behind = self.end - max(index, self._start)
-        if behind < len(self._messages) // 2:
-            return reversed(list(islice(reversed(self._messages), behind)))
-        return islice(self._messages, len(self._messages) - behind, None)
+        """Give the messages from `index` on (from the oldest, if that one is gone) up to the newest of now."""
+        return self._walk(range(max(index, self._start), self._end))
+
+    def read_back(self) -> Iterator[Message]:
+        """Give all messages, the newest first."""
+        return self._walk(range(self._end - 1, self._start - 1, -1))
+
+    def _walk(self, indices: range) -> Iterator[Message]:
+        """What the ring lets go while it is being read is left out."""
+        slots, items_max = self._slots, self.items_max
+        for index in indices:
+            message = slots[index % items_max]
+            if message is not None and index >= self._start:
+                yield message

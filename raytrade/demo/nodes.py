@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -11,7 +12,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raytrade.actors.upstreams import NAMESPACE
-from raytrade.pipeline.driver import prepare_environment
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 REGIONS = ("frankfurt", "london", "zurich")
@@ -28,18 +28,15 @@ class Nodes:
     """A cluster of one head and two more nodes; every node may carry every role."""
 
     def __init__(self, directory: Path) -> None:
-        os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ["RAY_TMPDIR"] = str(directory)
         (directory / "ray").mkdir(parents=True, exist_ok=True)
-        prepare_environment()
         options: dict[str, Any] = {"num_cpus": 4, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        options["node_ip_address"] = "127.0.0.1"
         head = {**options, "labels": self._labels(REGIONS[0]), "redis_port": free_port()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         for region in REGIONS[1:]:
             self._cluster.add_node(wait=False, labels=self._labels(region), **options)
         self._cluster.wait_for_nodes(60)
-        ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
 
     @staticmethod
     def _labels(region: str) -> dict[str, str]:
@@ -48,4 +45,4 @@ class Nodes:
     def stop(self) -> None:
         """End the nodes that this started."""
         ray.shutdown()
-        self._cluster.shutdown()
+        self._cluster.shutdown()  # type: ignore[no-untyped-call]

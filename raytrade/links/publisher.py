@@ -1,12 +1,12 @@
 """`Publisher`: the writing side of an actor: one ring, and a link for each reader.
 
-A lane carries batches; it is given a batch and a function to call when the batch was taken (with None) or could
-not be delivered (with the reason). The publisher's methods are called by the owner's machine thread only.
+A lane carries batches, see `Sent`. The publisher's methods are called by the owner's machine thread only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Protocol
 
 from raytrade.core.clock import Nanos
@@ -18,13 +18,27 @@ from raytrade.links.writer import LinkCounts, LinkSettings, LinkWriter, OpenLink
 Done = Callable[[str | None], None]
 
 
+class Sent(Enum):
+    """What became of a batch."""
+
+    TAKEN = "taken"
+    """It is on its way; `done` is not called."""
+    PENDING = "pending"
+    """`done` will be called from any thread: with None when it was taken, else with the problem."""
+    FULL = "full"
+    """The lane has no room now: the same batch must be offered again."""
+    LOST = "lost"
+    """The reader is gone."""
+
+
 class Lane(Protocol):
-    """Carries batches to one reader, in order."""
+    """Carries batches to one reader, in order. A local lane costs so little that its batches may follow closely."""
 
     name: str
+    is_local: bool
 
-    def send(self, data: bytes, done: Done) -> None:
-        """Send a batch; `done` is called from any thread."""
+    def send(self, data: bytes, done: Done) -> Sent:
+        """Send a batch."""
 
     def close(self) -> None:
         """Let go of what the lane holds."""
@@ -59,7 +73,8 @@ class Publisher:
         for link, (writer, _) in list(self._links.items()):
             if writer.wish.reader == wish.reader:
                 self._close(link)
-        writer = LinkWriter(wish, self.ring, self.writer_id, self._settings)
+        spacing_ns = self._settings.local_spacing_ns if lane.is_local else self._settings.spacing_ns
+        writer = LinkWriter(wish, self.ring, self.writer_id, self._settings, spacing_ns)
         writer.open(self._images, now_ns)
         self._links[wish.link] = (writer, lane)
 
@@ -82,7 +97,16 @@ class Publisher:
         for link, (writer, lane) in list(self._links.items()):
             data = writer.cut(self._images, now_ns)
             if data is not None:
-                lane.send(data, lambda problem, link=link: self._wake(link, problem))  # type: ignore[misc]
+                self._send(link, writer, lane, data, now_ns)
+
+    def _send(self, link: int, writer: LinkWriter, lane: Lane, data: bytes, now_ns: Nanos) -> None:
+        match lane.send(data, lambda problem: self._wake(link, problem)):
+            case Sent.TAKEN:
+                writer.sent_done()
+            case Sent.FULL:
+                writer.put_back(data, now_ns)
+            case Sent.LOST:
+                self._close(link)
 
     def due_ns(self) -> Nanos | None:
         """When `pump` has something to do."""

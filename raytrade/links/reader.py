@@ -7,7 +7,7 @@ import msgspec
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.message import Message
 from raytrade.links.batch import decode_batch
-from raytrade.links.writer import OpenLink
+from raytrade.links.writer import NOWHERE, OpenLink
 
 
 class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class ReaderCounts(msgspec.Struct):
     openings: int = 0
     foreign: int = 0
     malformed: int = 0
+    repeated: int = 0
     out_of_order: int = 0
 
 
@@ -39,7 +40,8 @@ class LinkReader:
         self._link = first_link
         self._expected = 0
         self._writer_id = 0
-        self._next_index = 0
+        self._next_index = NOWHERE
+        self._is_fresh = False
         self._heard_ns: Nanos = 0
         self._retry_ns: Nanos = 0
 
@@ -50,7 +52,12 @@ class LinkReader:
         self._retry_ns = now_ns + self._settings.retry_ns
         self.counts.openings += 1
         return msgspec.structs.replace(
-            template, link=self._link, reader=reader, writer=self._writer_id, next_index=self._next_index
+            template,
+            link=self._link,
+            reader=reader,
+            writer=self._writer_id,
+            next_index=self._next_index,
+            positions={} if self._is_fresh else template.positions,
         )
 
     def opened(self, writer_id: int, now_ns: Nanos) -> None:
@@ -69,7 +76,10 @@ class LinkReader:
         if header.link != self._link:
             self.counts.foreign += 1
             return None
-        if header.index != self._expected:
+        if header.index < self._expected:
+            self.counts.repeated += 1
+            return None
+        if header.index > self._expected:
             self.counts.out_of_order += 1
             self.is_up = False
             return None
@@ -77,6 +87,7 @@ class LinkReader:
         self._next_index = header.next_index
         self._heard_ns = now_ns
         self.is_up = True
+        self._is_fresh = False
         self.counts.batches += 1
         self.counts.messages += len(messages)
         return messages
@@ -88,9 +99,11 @@ class LinkReader:
         return not self.is_up and now_ns >= self._retry_ns
 
     def forget(self) -> None:
-        """Open anew from images, whatever was received so far."""
+        """Open anew from images, whatever was received so far; what the link still brings is foreign from now on."""
+        self._link += 1
         self.is_up = False
-        self._writer_id = self._next_index = 0
+        self._is_fresh = True
+        self._next_index = NOWHERE
         self._retry_ns = 0
 
     def lost(self) -> None:

@@ -3,32 +3,52 @@
 Self-clocking: whatever has piled up goes as soon as the spacing since the last batch has passed and fewer than
 `in_flight_max` batches are under way, so an idle link adds no delay and a busy one makes bigger batches.
 Pure: the owner sends what `cut` returns and reports `sent_done`.
+
+An image stands for everything before it, so what the ring still holds of its stream is passed over. Until the
+cursor is beyond that, a batch says `NOWHERE` instead of an index to go on from: a reader that loses the link there
+opens it anew from images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import escape
 from zlib import crc32
 
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import Channel, Gap, GapKind
+from raytrade.core.events import Channel, Gap, GapKind, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, join, parse
 from raytrade.core.ring import MessageRing
 from raytrade.links.batch import BatchHeader, encode_batch
 
+StreamKey = tuple[str, Channel]
 Images = Callable[[Filter], list[Message]]
 """Gives the state of every wanted stream, to open a link with."""
 
+NOWHERE = 2**63 - 1
+"""An index that no ring reaches."""
+SCANNED_MAX = 16_384
+"""How many messages of the ring are looked at for one batch, wanted or not."""
+_CHANNELS = {channel.name.lower(): channel for channel in Channel}
+
 
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of a link. Times in nanoseconds; a call costs about 1.3 ms, so 4 ms apart is a quarter of a core."""
+    """Bounds of a link. Times in nanoseconds.
+
+    `spacing_ns`: least time between two batches of a call lane under load; a call costs about 1.3 ms, so 4 ms is a quarter
+    of a core. `local_spacing_ns`: the same of a local lane, whose batch costs about 0.06 ms.
+    A batch ends with the message that fills `batch_bytes_max`, or `opening_bytes_max` where it carries images.
+    """
 
     spacing_ns: Nanos = 4 * MILLISECOND
+    local_spacing_ns: Nanos = MILLISECOND // 5
+    full_retry_ns: Nanos = MILLISECOND
     in_flight_max: int = 4
     batch_bytes_max: int = 90_000
+    opening_bytes_max: int = 4 * 1024 * 1024
     heartbeat_ns: Nanos = 200 * MILLISECOND
     ring_bytes_max: int = 256 * 1024 * 1024
     ring_items_max: int = 1_000_000
@@ -40,7 +60,9 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
 
     `link` is new for every opening. `writer` and `next_index` are what the reader last had of this very writer;
     `positions` the last ids it has durably per ``instrument/channel`` stream, for a writer it has not met.
-    `replay` asks a writer without books for its last seconds.
+    `fresh` names instruments of which an image is wanted although the reader goes on where it was. `replay` asks a
+    writer without books for its last seconds. `same_node` is the lane wanted inside a host; `local_address` and
+    `local_token` open one inside `host`.
     """
 
     link: int
@@ -48,9 +70,14 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[str, ...] = ("*",)
     shard: tuple[int, int] = (0, 1)
     writer: int = 0
-    next_index: int = 0
+    next_index: int = NOWHERE
     positions: dict[str, int] = {}
+    fresh: tuple[str, ...] = ()
     replay: bool = False
+    same_node: str = "shm"
+    host: str = ""
+    local_address: str = ""
+    local_token: str = ""
 
 
 class LinkCounts(msgspec.Struct):
@@ -63,23 +90,41 @@ class LinkCounts(msgspec.Struct):
     behind_max: int = 0
 
 
+class _Stream:
+    """What is known of one stream: whether it is wanted, from which index on, the last id sent of each line."""
+
+    __slots__ = ("from_index", "lines", "wanted")
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.from_index = 0
+        self.lines: dict[str, int] = {}
+
+
 class LinkWriter:
     """Sends one reader its streams out of the ring."""
 
-    def __init__(self, wish: OpenLink, ring: MessageRing, writer: int, settings: LinkSettings) -> None:
+    def __init__(
+        self, wish: OpenLink, ring: MessageRing, writer: int, settings: LinkSettings, spacing_ns: Nanos
+    ) -> None:
         self.wish = wish
         self.counts = LinkCounts()
         self._ring = ring
         self._writer = writer
         self._settings = settings
         self._filter = Filter(*wish.filters)
-        self._wanted: dict[tuple[str, Channel], bool] = {}
-        self._skip_until: dict[tuple[str, Channel], int] = {}
+        self._streams: dict[StreamKey, _Stream] = {}
         self._opening: list[Message] = []
+        self._opened = 0
+        self._whole_from = 0
         self._cursor = ring.end
         self._index = 0
         self._in_flight = 0
         self._sent_ns: Nanos = 0
+        self._spacing_ns = spacing_ns
+        self._unsent: bytes | None = None
+
+    # Where to begin.
 
     def open(self, images: Images, now_ns: Nanos) -> None:
         """Choose where to begin: where the reader was, else with the ring from its ids on, else with images."""
@@ -87,67 +132,122 @@ class LinkWriter:
         if wish.writer == self._writer and ring.start <= wish.next_index <= ring.end:
             self._cursor = wish.next_index
             return
-        opening = images(self._filter)
+        opening = self._wanted_images(images)
         if wish.replay:
             self._cursor = self._index_since(now_ns - self._settings.replay_ns)
         elif wish.positions:
             self._cursor = ring.start
-            opening = [message for message in opening if not self._is_covered(message)]
+            opening = self._open_from_positions(opening, now_ns)
         for message in opening:
-            self._skip_until[message.stream] = ring.end
-        self._opening = [message for message in opening if self._wants(message)]
+            self._stream(message.stream).from_index = ring.end
+        self._opening, self._whole_from = opening, ring.end
+
+    def _wanted_images(self, images: Images) -> list[Message]:
+        return [image for image in images(self._filter) if self._stream(image.stream).wanted]
 
     def _index_since(self, ts_ns: Nanos) -> int:
         index = self._ring.end
-        for message in reversed(list(self._ring.read(self._ring.start))):
+        for message in self._ring.read_back():
             if message.ts_recv_ns < ts_ns:
                 break
             index -= 1
         return index
 
-    def _is_covered(self, image: Message) -> bool:
-        """Tell whether the ring alone leads from the reader's id to the image's state."""
-        position = self.wish.positions.get(f"{image.instrument}/{image.channel.name.lower()}")
-        if position is None:
-            return False
-        if position == image.id_last:
-            return True
-        for message in self._ring.read(self._ring.start):
-            if message.stream == image.stream and message.kind is Kind.DELTA:
-                return message.id_prev <= position
-        return False
+    def _open_from_positions(self, images: list[Message], now_ns: Nanos) -> list[Message]:
+        """Pass over what the reader has; give what it must have first: images, and gaps where the ring has none of it.
 
-    def _wants(self, message: Message) -> bool:
-        stream = (message.instrument, message.channel)
-        wanted = self._wanted.get(stream)
-        if wanted is None:
+        A reader that is ahead of this writer gets the image too: its ids may be of another numbering.
+        """
+        positions = self._positions()
+        state = {image.stream: image for image in images if not _is_venue(image.stream)}
+        found = {
+            stream: self._ring.end
+            for stream, position in positions.items()
+            if stream in state and state[stream].id_last == position
+        }
+        self._find({stream: at for stream, at in positions.items() if stream not in found}, found)
+        gaps: list[Message] = []
+        for stream, position in positions.items():
+            if stream in found:
+                self._stream(stream).from_index = found[stream]
+            else:
+                image = state.get(stream)
+                cause = f"{self.wish.reader} was away for longer than the messages that are kept"
+                line = image.line if image is not None else self.wish.reader
+                id_last = image.id_last if image is not None and image.id_last > position else 0
+                gaps.append(self._gap(stream, line, (position, id_last), cause, now_ns))
+        return gaps + [image for image in images if _is_venue(image.stream) or image.stream not in found]
+
+    def _positions(self) -> dict[StreamKey, int]:
+        """Give the reader's last ids of the streams that it wants."""
+        positions: dict[StreamKey, int] = {}
+        for name, position in self.wish.positions.items():
+            instrument, _, channel = name.rpartition("/")
+            key = (instrument, _CHANNELS[channel]) if channel in _CHANNELS else None
+            if key is not None and self._stream(key).wanted:
+                positions[key] = position
+        return positions
+
+    def _find(self, wanted: dict[StreamKey, int], found: dict[StreamKey, int]) -> None:
+        """Find, from the newest back, the index behind the message that brought each stream to its position."""
+        index = self._ring.end
+        oldest: dict[StreamKey, int] = {}
+        for message in self._ring.read_back():
+            if not wanted:
+                return
+            index -= 1
+            stream = message.stream
+            position = wanted.get(stream)
+            if position is None or not (message.kind is Kind.DELTA or message.kind is Kind.TRADE):
+                continue
+            if message.id_last > position:
+                oldest[stream] = message.id_prev
+                continue
+            del wanted[stream]
+            if message.id_last == position or stream in oldest:
+                found[stream] = index + 1
+        for stream, position in wanted.items():
+            if oldest.get(stream, NOWHERE) <= position:
+                found[stream] = self._ring.start
+
+    # What is sent.
+
+    def _stream(self, key: StreamKey) -> _Stream:
+        stream = self._streams.get(key)
+        if stream is None:
             number, shards = self.wish.shard
-            mine = shards == 1 or shard_of(message.instrument, shards) == number
-            is_note = message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN
-            wanted = is_note or (mine and self._filter.accepts(*stream))
-            if not is_note:
-                self._wanted[stream] = wanted
-        return wanted
+            mine = shards == 1 or shard_of(key[0], shards) == number
+            stream = self._streams[key] = _Stream(_is_venue(key) or (mine and self._filter.accepts(*key)))
+        return stream
 
     def due_ns(self) -> Nanos | None:
         """When the next batch (or heartbeat) may go; None while too many are under way."""
         settings = self._settings
         if self._in_flight >= settings.in_flight_max:
             return None
+        if self._unsent is not None:
+            return self._sent_ns + settings.full_retry_ns
         pending = self._opening or self._cursor < self._ring.end
-        return self._sent_ns + (settings.spacing_ns if pending else settings.heartbeat_ns)
+        return self._sent_ns + (self._spacing_ns if pending else settings.heartbeat_ns)
 
     def cut(self, images: Images, now_ns: Nanos) -> bytes | None:
         """Give the next batch if one is due."""
         due_ns = self.due_ns()
         if due_ns is None or due_ns > now_ns:
             return None
+        if self._unsent is not None:
+            data, self._unsent = self._unsent, None
+            self._sent_ns = now_ns
+            self._in_flight += 1
+            return data
         if self._cursor < self._ring.start:
             self._overrun(images, now_ns)
-        messages = self._collect()
+        messages = self._collect_opening() if self._opening else self._collect()
         self._sent_ns = now_ns
         self._in_flight += 1
-        header = BatchHeader(self.wish.link, self._index, self._cursor, now_ns, len(messages))
+        is_whole = not self._opening and self._cursor >= self._whole_from
+        next_index = self._cursor if is_whole else NOWHERE
+        header = BatchHeader(self.wish.link, self._index, next_index, now_ns, len(messages))
         self._index += 1
         data = encode_batch(header, join(messages))
         self.counts.batches += 1
@@ -155,57 +255,91 @@ class LinkWriter:
         self.counts.bytes_sent += len(data)
         return data
 
+    def put_back(self, data: bytes, now_ns: Nanos) -> None:
+        """The lane had no room for the batch: it is offered again a little later."""
+        self._unsent = data
+        self._in_flight -= 1
+
     def sent_done(self) -> None:
         """The oldest batch under way has been taken."""
         self._in_flight -= 1
 
     def is_drained(self) -> bool:
         """Tell whether the reader has taken everything."""
-        return not self._opening and self._cursor >= self._ring.end and self._in_flight == 0
+        is_sent = not self._opening and self._unsent is None and self._in_flight == 0
+        return is_sent and self._cursor >= self._ring.end
+
+    def _collect_opening(self) -> list[Message]:
+        room, at = self._settings.opening_bytes_max, self._opened
+        opening = self._opening
+        while at < len(opening) and room > 0:
+            self._stream(opening[at].stream).lines[opening[at].line] = opening[at].id_last
+            room -= len(opening[at].raw)
+            at += 1
+        messages = opening[self._opened : at]
+        self._opened = at
+        if at == len(opening):
+            self._opening, self._opened = [], 0
+        return messages
 
     def _collect(self) -> list[Message]:
-        settings, ring = self._settings, self._ring
-        messages, self._opening = self._opening, []
-        room = settings.batch_bytes_max
-        self.counts.behind_max = max(self.counts.behind_max, ring.end - self._cursor)
-        skip_until = self._skip_until
-        for message in ring.read(self._cursor):
-            if room <= 0:
+        ring, streams = self._ring, self._streams
+        index = self._cursor
+        self.counts.behind_max = max(self.counts.behind_max, ring.end - index)
+        messages: list[Message] = []
+        room, end = self._settings.batch_bytes_max, index + SCANNED_MAX
+        for message in ring.read(index):
+            if room <= 0 or index == end:
                 break
-            index = self._cursor
-            self._cursor += 1
-            if self._wants(message) and index >= skip_until.get(message.stream, 0):
+            key = (message.instrument, message.channel)
+            stream = streams.get(key) or self._stream(key)
+            if stream.wanted and index >= stream.from_index:
+                stream.lines[message.line] = message.id_last
                 messages.append(message)
                 room -= len(message.raw)
+            index += 1
+        self._cursor = index
         return messages
 
     def _overrun(self, images: Images, now_ns: Nanos) -> None:
-        """The ring has gone past this reader: a gap per stream, then images, then on from now."""
+        """The ring has gone past this reader: a gap per stream and line, then images, then on from now."""
         self.counts.overruns += 1
-        state = {image.stream: image for image in images(self._filter)}
-        opening: list[Message] = []
-        for stream in [*(s for s, wanted in self._wanted.items() if wanted and s not in state), *state]:
-            image = state.get(stream)
-            if image is None:
-                opening.append(self._overrun_gap(stream, 0, now_ns))
-            elif self._wants(image):
-                opening += [self._overrun_gap(stream, image.id_last, now_ns), image]
+        opening = self._wanted_images(images)
+        state = {(*image.stream, image.line): image.id_last for image in opening}
+        cause = f"{self.wish.reader} fell behind by {self._ring.end - self._cursor} messages"
+        sent = {
+            (*key, line): id_last
+            for key, stream in self._streams.items()
+            for line, id_last in stream.lines.items()
+        }
+        gaps: list[Message] = []
+        for instrument, channel, line in {**sent, **state}:
+            place = (instrument, channel, line)
+            if not _is_venue(place[:2]):
+                ids = (sent.get(place, 0), state.get(place, 0))
+                gaps.append(self._gap(place[:2], line, ids, cause, now_ns))
+            elif place not in state:
+                gaps.append(parse(encode(LineDown(venue=instrument, cause=cause, ts_recv_ns=now_ns), line)))
         self._cursor = self._ring.end
-        self._opening = opening
+        self._opening, self._opened = gaps + opening, 0
 
-    def _overrun_gap(self, stream: tuple[str, Channel], id_last: int, now_ns: Nanos) -> Message:
-        instrument, channel = stream
-        behind = self._ring.end - self._cursor
+    def _gap(self, key: StreamKey, line: str, ids: tuple[int, int], cause: str, now_ns: Nanos) -> Message:
+        instrument, channel = key
         gap = Gap(
             instrument=instrument,
             channel=channel,
             kind=GapKind.SLOW_CONSUMER,
-            id_prev=0,
-            id_last=id_last,
-            cause=f"{self.wish.reader} fell behind by {behind} messages",
+            id_prev=ids[0],
+            id_last=ids[1],
+            cause=cause,
             ts_recv_ns=now_ns,
         )
-        return parse(encode(gap, self.wish.reader))
+        return parse(encode(gap, line))
+
+
+def _is_venue(key: StreamKey) -> bool:
+    """Tell whether the stream is the notes on a venue's lines, which go to every reader."""
+    return ":" not in key[0]
 
 
 def shard_of(instrument: str, shards: int) -> int:

@@ -1,10 +1,11 @@
-"""The driver: connects to Ray, starts a pipeline, and asks a running one."""
+"""The driver: connects to Ray, starts a pipeline, and asks a running one.
+
+`raytrade.pipeline.environment.prepare` must run before this module is imported: Ray reads its settings once.
+"""
 
 from __future__ import annotations
 
-import os
-import secrets
-from pathlib import Path
+import logging
 from typing import Any
 
 import ray
@@ -21,34 +22,14 @@ START_TIMEOUT_S = 120.0
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 
 
-def prepare_environment() -> None:
-    """Set what Ray must find before it starts: niceness 0 for workers, and token authentication.
-
-    Ray's default niceness is 15; a strategy must not wait behind a compiler. The token is made once, readable by its
-    owner only.
-    """
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
-        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-
-
 def join(address: str = "auto") -> None:
     """Connect to a running cluster.
 
     Raises:
         PipelineError: there is none at the address.
     """
-    prepare_environment()
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
 
@@ -58,16 +39,23 @@ def start_local(config: Config) -> None:
 
     Raises:
         ConfigError: two sections ask for different values of one label.
+        PipelineError: Ray does not start.
     """
-    prepare_environment()
     labels = all_labels(config)
+    try:
+        _init_local(labels)
+    except (RayError, RuntimeError, OSError) as error:
+        raise PipelineError(f"Ray did not start: {str(error).splitlines()[0]}") from None
+
+
+def _init_local(labels: Labels) -> None:
     ray.init(
         address="local",
         namespace=NAMESPACE,
         labels=labels,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
         _node_ip_address="127.0.0.1",
     )
@@ -112,8 +100,9 @@ def start(config: Config) -> list[str]:
         "max_restarts": -1,
         "enable_task_events": False,
     }
-    supervisor = ray.remote(Supervisor).options(**options).remote(to_json(config))
-    names = _get(supervisor.reconcile.remote(), START_TIMEOUT_S)
+    remote: Any = ray.remote(Supervisor)
+    handle = remote.options(**options).remote(to_json(config))
+    names = _get(handle.reconcile.remote(), START_TIMEOUT_S)
     for name in names:
         _get(ray.get_actor(name, namespace=NAMESPACE).status.remote(), START_TIMEOUT_S)
     return list(names)

@@ -90,6 +90,7 @@ def _dedups(config: Config, nodes: list[Node], collectors: list[str]) -> list[Pl
                 name=f"{config.name}-dedup-{shard}-{'abcd'[replica]}",
                 collectors=collectors,
                 shard=(shard, config.dedup.shards),
+                same_node=config.links.same_node,
                 links=config.links.settings(),
             )
             placements.append(Placement(plan, fitting[(first + replica) % len(fitting)]))
@@ -109,6 +110,7 @@ def _strategy(config: Config, part: StrategyConfig, nodes: list[Node], dedups: l
         strategy=part.strategy,
         params=part.params,
         filters=tuple(part.subscribe),
+        same_node=config.links.same_node,
     )
     return Placement(plan, fitting[crc32(part.name.encode()) % len(fitting)])
 
@@ -120,6 +122,7 @@ def _recorder(config: Config, part: RecorderConfig, nodes: list[Node], dedups: l
         dedups=dedups,
         directory=part.directory,
         filters=tuple(part.subscribe),
+        same_node=config.links.same_node,
         sink=part.sink(),
     )
     return Placement(plan, fitting[crc32(part.name.encode()) % len(fitting)])

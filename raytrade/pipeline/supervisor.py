@@ -28,7 +28,7 @@ DRAIN_S = 15.0
 
 def live_nodes() -> list[Node]:
     """Give the nodes that are alive."""
-    return [Node(node["NodeID"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
+    return [Node(node["NodeID"], node["Labels"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 class Supervisor:

@@ -11,14 +11,18 @@ import zlib
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
 import msgspec
 
-from raytrade.core.clock import Nanos
 from raytrade.errors import CaptureError
 
 FORMAT_VERSION = 1
+LINE_BYTES_MAX = 128 * 1024 * 1024
+"""A line beyond this is damage: the largest frame, written in base64 or with escapes, is well below."""
+
+Time = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Connection = Annotated[str, msgspec.Meta(max_length=60)]
 
 
 class CaptureHeader(msgspec.Struct, frozen=True):
@@ -29,7 +33,7 @@ class CaptureHeader(msgspec.Struct, frozen=True):
     venue: str
     symbols: list[str] = []
     channels: list[str] = []
-    connections: list[str] = []
+    connections: list[Connection] = []
     redundant: bool = False
     recorded: str | None = None
 
@@ -38,8 +42,8 @@ class CaptureRecord(msgspec.Struct, frozen=True):
     """One line of a capture; `conn` is empty for REST records."""
 
     kind: str
-    ts_ns: Nanos | None = None
-    conn: str = ""
+    ts_ns: Time | None = None
+    conn: Connection = ""
     data: str | None = None
     b64: str | None = None
     url: str | None = None
@@ -55,6 +59,7 @@ class CaptureRecord(msgspec.Struct, frozen=True):
 
 _headers = msgspec.json.Decoder(CaptureHeader)
 _records = msgspec.json.Decoder(CaptureRecord)
+_DAMAGE = (OSError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Capture:
@@ -85,9 +90,9 @@ class Capture:
 
     def _read_header(self, lines: gzip.GzipFile) -> CaptureHeader:
         try:
-            header = _headers.decode(lines.readline())
-        except (msgspec.MsgspecError, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise CaptureError(str(self.path), 1, f"not a capture: {error}") from None
+            header = _headers.decode(lines.readline(LINE_BYTES_MAX))
+        except (EOFError, *_DAMAGE) as error:
+            raise CaptureError(str(self.path), 1, f"not a capture: {_reason(error)}") from None
         if header.kind != "header" or header.version != FORMAT_VERSION:
             problem = f"not a capture of format version {FORMAT_VERSION}: {header.kind} {header.version}"
             raise CaptureError(str(self.path), 1, problem)
@@ -103,9 +108,16 @@ class Capture:
         with self._opened() as lines:
             try:
                 lines.readline()
-                for number, line in enumerate(lines, start=2):
+                while line := lines.readline(LINE_BYTES_MAX):
+                    number += 1
+                    if len(line) == LINE_BYTES_MAX:
+                        raise CaptureError(str(self.path), number, f"damaged: longer than {LINE_BYTES_MAX} bytes")
                     yield _records.decode(line)
             except EOFError:
-                raise CaptureError(str(self.path), number, "the file ends in the middle") from None
-            except (OSError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise CaptureError(str(self.path), number, f"damaged: {error}") from None
+                raise CaptureError(str(self.path), number + 1, "the file ends in the middle") from None
+            except _DAMAGE as error:
+                raise CaptureError(str(self.path), number, f"damaged: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -93,7 +93,7 @@ def _dictionary(codes: np.ndarray, values: pa.Array, missing: np.ndarray | None 
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=missing), values)
 
 
-def book_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
+def book_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
     """Turn snapshots and deltas of one stream, all in one scale and equally wide, into rows of `BOOK`."""
     bid_counts = np.array([message.bid_count for message in messages], np.int64)
     level_counts = bid_counts + np.array([message.ask_count for message in messages], np.int64)
@@ -112,7 +112,7 @@ def book_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
     codes = np.array([lines.setdefault(message.line, len(lines)) for message in messages])
     prices, sizes = _level_columns(messages, empty)
     columns = [
-        pa.array(np.repeat(np.arange(first_index, first_index + len(messages)), row_counts)),
+        repeated(indexes),
         repeated([message.ts_venue_ns for message in messages]),
         repeated([message.ts_recv_ns for message in messages]),
         _dictionary(np.repeat(codes, row_counts), pa.array(list(lines))),
@@ -149,13 +149,13 @@ def _level_columns(messages: list[Message], empty: np.ndarray) -> tuple[pa.Array
     return prices.take(where), sizes.take(where)
 
 
-def trade_rows(messages: list[Message], first_index: int) -> pa.RecordBatch:
+def trade_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
     """Turn trades of one stream into rows of `TRADES`."""
     trades = [decode(message) for message in messages]
     assert all(isinstance(trade, Trade) for trade in trades)
     rows: list[Trade] = trades  # type: ignore[assignment]
     columns = [
-        pa.array(range(first_index, first_index + len(rows)), pa.int64()),
+        pa.array(indexes, pa.int64()),
         pa.array([trade.ts_venue_ns for trade in rows], pa.int64()),
         pa.array([trade.ts_recv_ns for trade in rows], pa.int64()),
         pa.array([message.line for message in messages]).dictionary_encode(),

@@ -3,13 +3,15 @@
 Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet`` and ``gaps/<segment>.parquet`` under one directory.
 A segment is written whole into a temporary file, synced, and renamed; its name is unique to this start of
 the program, so no segment is ever opened again or overwritten. What was taken but not yet written is kept in
-memory until the write has succeeded.
+memory until the write has succeeded. A message gets its `index` when it is taken, so that the index tells the
+order of the stream whichever segment is closed first.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -53,11 +55,12 @@ class SinkCounts(msgspec.Struct):
 class _Partition:
     """Messages of one stream and day that wait for their segment."""
 
-    __slots__ = ("bytes_pending", "directory", "messages", "opened_ns")
+    __slots__ = ("bytes_pending", "directory", "indexes", "messages", "opened_ns")
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.messages: list[Message] = []
+        self.indexes: list[int] = []
         self.bytes_pending = 0
         self.opened_ns: Nanos = 0
 
@@ -87,7 +90,7 @@ class ParquetSink:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StorageError(str(self.directory), f"not writable: {error.strerror}") from None
+            raise StorageError(str(self.directory), f"not writable: {_reason(error)}") from None
 
     def write(self, messages: list[Message], now_ns: Nanos) -> None:
         """Take messages of any streams; closes the segments that are full.
@@ -99,17 +102,24 @@ class ParquetSink:
         for message in messages:
             if message.kind in _RECORDED:
                 partition = self._partition(message)
-                partition.messages.append(message)
-                partition.bytes_pending += len(message.raw)
-                partition.opened_ns = partition.opened_ns or now_ns
-                self.counts.messages_pending += 1
-                self.counts.bytes_pending += len(message.raw)
+                self._take(partition, message, now_ns)
                 if self._is_full(partition) and partition not in full:
                     full.append(partition)
             elif message.kind is Kind.GAP:
                 self._receive_gap(message)
         for partition in full:
             self._close(partition)
+
+    def _take(self, partition: _Partition, message: Message, now_ns: Nanos) -> None:
+        index = self._indexes.get(message.stream, 0)
+        self._indexes[message.stream] = index + 1
+        if not partition.messages:
+            partition.opened_ns = now_ns
+        partition.messages.append(message)
+        partition.indexes.append(index)
+        partition.bytes_pending += len(message.raw)
+        self.counts.messages_pending += 1
+        self.counts.bytes_pending += len(message.raw)
 
     def _receive_gap(self, message: Message) -> None:
         gap = decode(message)
@@ -163,29 +173,21 @@ class ParquetSink:
 
     def _close(self, partition: _Partition) -> None:
         messages = partition.messages
-        stream = messages[0].stream
-        first = self._indexes.get(stream, 0)
-        table = pa.Table.from_batches(self._batches(messages, first))
+        table = pa.Table.from_batches(self._batches(messages, partition.indexes))
         self._write_segment(partition.directory, table)
-        self._indexes[stream] = first + len(messages)
         counts = self.counts
         counts.messages += len(messages)
         counts.rows += table.num_rows
         counts.messages_pending -= len(messages)
         counts.bytes_pending -= partition.bytes_pending
-        partition.messages, partition.bytes_pending, partition.opened_ns = [], 0, 0
+        partition.messages, partition.indexes, partition.bytes_pending = [], [], 0
 
-    def _batches(self, messages: list[Message], first: int) -> list[pa.RecordBatch]:
+    def _batches(self, messages: list[Message], indexes: list[int]) -> list[pa.RecordBatch]:
         """Cut the messages where scale or width change; each run becomes one batch."""
         rows = trade_rows if messages[0].channel is Channel.TRADES else book_rows
-        batches, run = [], [messages[0]]
-        for message in messages[1:]:
-            if _layout(message) != _layout(run[0]):
-                batches.append(rows(run, first))
-                first += len(run)
-                run = []
-            run.append(message)
-        batches.append(rows(run, first))
+        ends = [at for at in range(1, len(messages)) if _layout(messages[at]) != _layout(messages[at - 1])]
+        runs = zip([0, *ends], [*ends, len(messages)], strict=True)
+        batches = [rows(messages[start:end], indexes[start:end]) for start, end in runs]
         return [batch.cast(BOOK if rows is book_rows else TRADES) for batch in batches]
 
     def _write_gaps(self) -> None:
@@ -194,21 +196,28 @@ class ParquetSink:
             self._gaps = []
 
     def _write_segment(self, directory: Path, table: pa.Table) -> None:
-        self._segments += 1
-        path = directory / f"{self._start}-{self._segments:06d}.parquet"
+        path = self._unused_path(directory)
         temporary = path.with_suffix(".part")
         try:
             directory.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, temporary, compression=self._settings.compression)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+            size = temporary.stat().st_size
             temporary.rename(path)
             _sync_directory(directory)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StorageError(str(path), f"cannot be written: {error.strerror or error}") from None
+            _discard(temporary, path)
+            raise StorageError(str(path), f"cannot be written: {_reason(error)}") from None
         self.counts.segments += 1
-        self.counts.bytes_written += path.stat().st_size
+        self.counts.bytes_written += size
+
+    def _unused_path(self, directory: Path) -> Path:
+        while True:
+            self._segments += 1
+            path = directory / f"{self._start}-{self._segments:06d}.parquet"
+            if not path.exists():
+                return path
 
     def close(self) -> None:
         """Write what is left."""
@@ -217,6 +226,17 @@ class ParquetSink:
 
 def _layout(message: Message) -> tuple[int, int, int]:
     return message.price_scale, message.size_scale, message.flags & Flag.WIDE
+
+
+def _reason(error: OSError) -> str:
+    return " ".join((error.strerror or str(error)).split())
+
+
+def _discard(*paths: Path) -> None:
+    """Remove what a failed write has left, so that the next one does not write it twice."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -28,8 +28,8 @@ from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
 from raytrade.strategy.base import Context, Note, Notebook, Quality, Strategy
-from raytrade.strategy.copies import Doubt, VenueLines, Witnesses, due_after
 from raytrade.strategy.ledger import Fill
+from raytrade.strategy.lines import VenueLines
 from raytrade.strategy.paper import PaperBroker, PaperSettings, Rejection
 from raytrade.strategy.statistics import (
     BookTexts,
@@ -73,7 +73,7 @@ EngineCommand = SnapshotWanted | Fill | Rejection | Note | StrategyFailed
 class _Track:
     """One instrument: its book and what is known about it."""
 
-    __slots__ = ("book", "counts", "lines", "quality", "witnesses")
+    __slots__ = ("book", "counts", "doubt", "lines", "quality")
 
     def __init__(self, instrument: str, lines: VenueLines) -> None:
         self.book = L2Book(instrument)
@@ -82,7 +82,7 @@ class _Track:
         self.quality = Quality(
             instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet"
         )
-        self.witnesses = tuple(Witnesses() for _ in Channel)
+        self.doubt = ""
 
 
 class StrategyEngine:
@@ -135,14 +135,12 @@ class StrategyEngine:
         if not self._started:
             self.start(now_ns)
         self._context.now_ns = now_ns
-        if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
-            self._arbiter.receive(line, message, now_ns)
-            self._drain(now_ns)
-        elif self._streams.accepts(message.instrument, message.channel):
-            track = self._track(message.instrument)
-            self._arbiter.receive(line, message, now_ns)
-            self._drain(now_ns)
-            self._hear(line, track, message)
+        if message.kind is not Kind.LINE_UP and message.kind is not Kind.LINE_DOWN:
+            if not self._streams.accepts(message.instrument, message.channel):
+                return
+            self._track(message.instrument)
+        self._arbiter.receive(line, message, now_ns)
+        self._drain(now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is open."""
@@ -155,10 +153,6 @@ class StrategyEngine:
         self.start(now_ns)
         self._arbiter.receive_line_down(line, now_ns)
         self._drain(now_ns)
-        for track in self._tracks.values():
-            for witnesses in track.witnesses:
-                witnesses.lose(line)
-                self._judge_silence(track, witnesses)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """`deadline_ns` has passed."""
@@ -167,7 +161,8 @@ class StrategyEngine:
         self._drain(now_ns)
         due_ns = self._timer_due_ns
         if due_ns is not None and now_ns >= due_ns:
-            self._timer_due_ns = due_after(due_ns, max(self._strategy.timer_interval_ns, 1), now_ns)
+            interval_ns = max(self._strategy.timer_interval_ns, 1)
+            self._timer_due_ns = due_ns + ((now_ns - due_ns) // interval_ns + 1) * interval_ns
             self._call(self._strategy.on_timer, now_ns)
             self._pump()
 
@@ -231,9 +226,8 @@ class StrategyEngine:
         self.broker.validate()
         for name, track in self._tracks.items():
             track.book.validate()
-            doubt = track.witnesses[Channel.BOOK].doubt
-            if doubt is not Doubt.NONE and track.book.state is BookState.LIVE:
-                raise InvariantError(f"{name}: live in spite of doubt ({doubt.name})")
+            if track.doubt and track.book.state is BookState.LIVE:
+                raise InvariantError(f"{name}: live in spite of doubt ({track.doubt})")
 
     # Books and trades.
 
@@ -278,23 +272,20 @@ class StrategyEngine:
             case Resynced():
                 self._take_resynced(track, event, now_ns)
             case Stalled():
-                self._stall(track, event, Doubt.LINKS)
+                self._take_stalled(track, event)
             case _:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
     def _apply(self, track: _Track, message: Message, event: BookDelta | BookSnapshot, now_ns: Nanos) -> None:
-        book, counts, witnesses = track.book, track.counts, track.witnesses[Channel.BOOK]
+        book, counts = track.book, track.counts
         was_live = book.state is BookState.LIVE
         book.apply(event)
         counts.last_id = event.id_last
         if message.kind is Kind.SNAPSHOT:
             counts.snapshots += 1
-            self._settle_by_snapshot(track, witnesses, message)
+            track.doubt = ""
         else:
             counts.updates += 1
-            if Doubt.NONE < witnesses.doubt < Doubt.GAP:
-                witnesses.settle()
-                book.revalidate()
             if message.line not in track.lines.heard and not message.flags & Flag.SPLICE:
                 self._hear_of_line(split_instrument(message.instrument)[0], message.line, True)
         if not message.flags & Flag.IMAGE:
@@ -303,15 +294,6 @@ class StrategyEngine:
             self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
         if book.state is BookState.LIVE:
             self._show(track, was_live, now_ns)
-
-    def _settle_by_snapshot(self, track: _Track, witnesses: Witnesses, message: Message) -> None:
-        """A whole book answers every doubt, but an image does not wake lines that are still silent."""
-        if message.flags & Flag.IMAGE and witnesses.verdict() is not None:
-            witnesses.doubt = Doubt.LINES
-            track.book.invalidate()
-            self._judge(track)
-        else:
-            witnesses.settle()
 
     def _show(self, track: _Track, was_live: bool, now_ns: Nanos) -> None:
         """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
@@ -325,7 +307,6 @@ class StrategyEngine:
     def _take_trade(self, track: _Track, message: Message, trade: Trade) -> None:
         track.counts.trades += 1
         track.counts.last_trade_id = trade.sequence
-        track.witnesses[Channel.TRADES].settle()
         if self._observer is not None:
             self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
         self._call(self._strategy.on_trade, trade)
@@ -335,63 +316,31 @@ class StrategyEngine:
 
     def _take_gap(self, track: _Track, gap: Gap) -> None:
         track.counts.gaps += 1
-        if gap.channel is Channel.BOOK:
-            track.witnesses[Channel.BOOK].doubt = Doubt.GAP
-            track.book.invalidate()
+        self._doubt(track, gap.channel, "gap")
         self._call(self._strategy.on_gap, gap)
         self._judge(track)
         self._pump()
 
+    def _take_stalled(self, track: _Track, stalled: Stalled) -> None:
+        track.counts.stalls += 1
+        self._doubt(track, stalled.channel, "stalled")
+        self._call(self._strategy.on_stalled, stalled)
+        self._judge(track)
+        self._pump()
+
+    def _doubt(self, track: _Track, channel: Channel, why: str) -> None:
+        if channel is Channel.BOOK:
+            track.doubt = why
+            track.book.invalidate()
+
     def _take_resynced(self, track: _Track, resynced: Resynced, now_ns: Nanos) -> None:
         track.counts.resyncs += 1
-        track.witnesses[resynced.channel].settle()
         if resynced.channel is Channel.BOOK:
-            self._revalidate(track, now_ns)
-
-    def _revalidate(self, track: _Track, now_ns: Nanos) -> None:
-        track.book.revalidate()
-        self.broker.receive_book(track.book.instrument, now_ns)
-        self._judge(track)
-        self._pump()
-
-    def _hear(self, line: str, track: _Track, message: Message) -> None:
-        """Note what a replica's message says of its own lines; an image says nothing."""
-        witnesses = track.witnesses[message.channel]
-        if message.kind is Kind.STALLED:
-            witnesses.hear_stalled(line, message)
-            self._judge_silence(track, witnesses)
-        elif message.kind is Kind.RESYNCED:
-            witnesses.hear(line)
-            self._hear_resynced(track, witnesses, message)
-        elif not message.flags & Flag.IMAGE:
-            witnesses.hear(line)
-
-    def _judge_silence(self, track: _Track, witnesses: Witnesses) -> None:
-        message = witnesses.verdict()
-        stalled = None if message is None else decode(message)
-        if isinstance(stalled, Stalled):
-            self._stall(track, stalled, Doubt.LINES)
-
-    def _hear_resynced(self, track: _Track, witnesses: Witnesses, message: Message) -> None:
-        """A replica's lines are back, and nothing was lost that the book does not have already."""
-        book = track.book
-        is_ours = message.epoch == book.epoch and message.id_last <= book.id_last
-        if witnesses.doubt is Doubt.LINES and (is_ours or message.channel is Channel.TRADES):
-            witnesses.settle()
-            if message.channel is Channel.BOOK:
-                self._revalidate(track, self._context.now_ns)
-
-    def _stall(self, track: _Track, stalled: Stalled, doubt: Doubt) -> None:
-        witnesses = track.witnesses[stalled.channel]
-        witnesses.doubt = max(witnesses.doubt, doubt)
-        if not witnesses.stalled:
-            witnesses.stalled = True
-            track.counts.stalls += 1
-            if stalled.channel is Channel.BOOK:
-                track.book.invalidate()
-            self._call(self._strategy.on_stalled, stalled)
-        self._judge(track)
-        self._pump()
+            track.doubt = ""
+            track.book.revalidate()
+            self.broker.receive_book(track.book.instrument, now_ns)
+            self._judge(track)
+            self._pump()
 
     # Quality.
 
@@ -458,22 +407,13 @@ class StrategyEngine:
 
 
 def _quality_of(track: _Track) -> Quality:
-    book, lines, doubt = track.book, track.lines, track.witnesses[Channel.BOOK].doubt
-    left = lines.left
+    book, lines, left = track.book, track.lines, track.lines.left
     value = lines.share() if book.state is BookState.LIVE else 0.0
     match book.state:
         case BookState.LIVE:
             reason = f"{left} of {lines.most} lines up" if lines.most else "no word of lines"
         case BookState.STALE:
-            reason = _REASONS[doubt]
+            reason = track.doubt
         case BookState.SYNCING:
             reason = "no snapshot yet"
     return Quality(instrument=book.instrument, value=value, copies_left=left, reason=reason)
-
-
-_REASONS = {
-    Doubt.NONE: "stale",
-    Doubt.LINES: "stalled: all lines are silent",
-    Doubt.LINKS: "stalled: all replicas are lost",
-    Doubt.GAP: "gap",
-}

@@ -29,7 +29,7 @@ from raytrade.errors import InvariantError
 
 EXACT = Context(prec=160, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 """A price and a quantity of 38 digits, a fee of 12 and the sum of 10**60 such products fit."""
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
 BASIS_POINT_EXPONENT = -4
 
 
@@ -51,6 +51,12 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     book_id: int
 
 
+def canonical(amount: Decimal) -> Decimal:
+    """Give the same number without trailing zeros and without an exponent: 100, not 1E+2 or 100.0."""
+    bare = EXACT.normalize(amount)
+    return EXACT.quantize(bare, ONE) if bare == bare.to_integral_value() else bare
+
+
 def read_amount(value: object) -> Decimal | str:
     """Read a price or quantity exactly, without trailing zeros; give the reason (text) where it is none.
 
@@ -67,7 +73,7 @@ def read_amount(value: object) -> Decimal | str:
         return f"{str(value)[:64]!r} is not a number above zero"
     if amount.adjusted() >= INTEGER_DIGITS_MAX or exponent < -FRACTION_DIGITS_MAX:
         return f"{str(value)[:64]!r} has too many digits"
-    return amount
+    return canonical(amount)
 
 
 def fee_of(price: Decimal, quantity: Decimal, basis_points: Decimal) -> Decimal:

@@ -28,7 +28,7 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import Side
 from raytrade.core.instrument import split_instrument
 from raytrade.errors import ConfigError, InvariantError
-from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, fee_of, read_amount
+from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, canonical, fee_of, read_amount
 
 _OPPOSITE = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
 _FEE_DIGITS_MAX = 8
@@ -275,9 +275,9 @@ class PaperBroker:
             order_id=order.order_id,
             instrument=order.instrument,
             side=order.side,
-            price=price,
-            quantity=quantity,
-            fee=fee_of(price, quantity, fees.maker_bps if is_maker else fees.taker_bps),
+            price=canonical(price),
+            quantity=canonical(quantity),
+            fee=canonical(fee_of(price, quantity, fees.maker_bps if is_maker else fees.taker_bps)),
             is_maker=is_maker,
             ts_fill_ns=now_ns,
             book_id=self._books[order.instrument].id_last,

@@ -22,7 +22,16 @@ DEPTH = {
     "b": [["0.3513", "6195.0"]],
     "a": [["0.3520", "0.00"]],
 }
-TRADE = {"e": "trade", "E": 1633998512100, "T": 1633998512099, "s": SYMBOL, "t": 12, "p": "0.35", "q": "3", "m": True}
+TRADE = {
+    "e": "trade",
+    "E": 1633998512100,
+    "T": 1633998512099,
+    "s": SYMBOL,
+    "t": 12,
+    "p": "0.35",
+    "q": "3",
+    "m": True,
+}
 
 
 @pytest.fixture
@@ -45,7 +54,12 @@ def test_subscribes_in_frames_of_200_streams() -> None:
 def test_depth(machine: VenueMachine, frame: dict[str, Any]) -> None:
     (delta,) = feed(machine, frame)
     assert isinstance(delta, BookDelta)
-    assert (delta.instrument, delta.id_prev, delta.id_last, delta.epoch) == ("binance-spot:NKNUSDT", 748, 752, 0)
+    assert (delta.instrument, delta.id_prev, delta.id_last, delta.epoch) == (
+        "binance-spot:NKNUSDT",
+        748,
+        752,
+        0,
+    )
     assert (delta.bids, delta.asks, delta.price_scale, delta.size_scale) == ((3513, 619500), (3520, 0), 4, 2)
     assert delta.ts_venue_ns == 1633998512068_000_000
 
@@ -53,7 +67,13 @@ def test_depth(machine: VenueMachine, frame: dict[str, Any]) -> None:
 def test_trade(machine: VenueMachine) -> None:
     (trade,) = feed(machine, TRADE)
     assert isinstance(trade, Trade)
-    assert (trade.trade_id, trade.sequence, trade.aggressor, trade.price, trade.size) == ("12", 12, Side.SELL, 35, 3)
+    assert (trade.trade_id, trade.sequence, trade.aggressor, trade.price, trade.size) == (
+        "12",
+        12,
+        Side.SELL,
+        35,
+        3,
+    )
     assert trade.ts_venue_ns == 1633998512099_000_000
 
 

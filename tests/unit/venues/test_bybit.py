@@ -16,7 +16,9 @@ from tests.unit.venues.lines import OPENED_NS, feed, ids, line, only, sent
 SYMBOL = "linear:BTCUSDT"
 
 
-def frame(kind: str, update: int, bids: list[list[str]], asks: list[list[str]], **more: Any) -> dict[str, Any]:
+def frame(
+    kind: str, update: int, bids: list[list[str]], asks: list[list[str]], **more: Any
+) -> dict[str, Any]:
     data = {"s": "BTCUSDT", "b": bids, "a": asks, "u": update, "seq": 5}
     return {"topic": "orderbook.200.BTCUSDT", "type": kind, "ts": 1786310816618, "data": data, **more}
 
@@ -31,7 +33,10 @@ def test_a_socket_per_category() -> None:
     wanted = tuple(Subscription(symbol) for symbol in ("linear:BTCUSDT", "spot:BTCUSDT", "linear:ETHUSDT"))
     linear, spot = BybitMachine.endpoints(BYBIT.ws_url, "", wanted)
     assert (linear.url, linear.part) == ("wss://stream.bybit.com/v5/public/linear", "linear")
-    assert [subscription.symbol for subscription in linear.subscriptions] == ["linear:BTCUSDT", "linear:ETHUSDT"]
+    assert [subscription.symbol for subscription in linear.subscriptions] == [
+        "linear:BTCUSDT",
+        "linear:ETHUSDT",
+    ]
     assert (spot.url, spot.part) == ("wss://stream.bybit.com/v5/public/spot", "spot")
 
 
@@ -65,7 +70,12 @@ def test_snapshot_and_delta() -> None:
     assert snapshot.instrument == "bybit-v5:linear:BTCUSDT"
     assert (snapshot.id_last, snapshot.depth, snapshot.epoch) == (100, 200, OPENED_NS)
     assert snapshot.ts_venue_ns == 1786310816618_000_000
-    assert (delta.id_prev, delta.id_last, delta.bids, delta.ts_venue_ns) == (100, 101, (105, 0), 1786310816585_000_000)
+    assert (delta.id_prev, delta.id_last, delta.bids, delta.ts_venue_ns) == (
+        100,
+        101,
+        (105, 0),
+        1786310816585_000_000,
+    )
 
 
 def test_a_jump_is_a_gap_before_the_delta() -> None:

@@ -6,11 +6,13 @@ import json
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raytrade.core.clock import SECOND
+from raytrade.core.events import BookDelta, BookSnapshot, Flag, Trade
 from raytrade.core.message import decode, encode, parse
 from raytrade.venues import VENUES
 from raytrade.venues.protocol import VenueMachine
@@ -27,10 +29,28 @@ KRAKEN_BOOK = {
 KRAKEN_TRADE = {"symbol": "A", "side": "buy", "price": 1.5, "qty": 2, "trade_id": 5, "timestamp": TIME}
 COINBASE_UPDATE = {"side": "bid", "event_time": TIME, "price_level": "1.5", "new_quantity": "2"}
 COINBASE_TRADE = {"product_id": "A", "trade_id": "7", "price": "1", "size": "2", "time": TIME, "side": "BUY"}
-BINANCE_DEPTH = {"e": "depthUpdate", "E": 1, "T": 1, "s": "A", "U": 5, "u": 6, "pu": 4, "b": [["1", "2"]], "a": []}
+BINANCE_DEPTH = {
+    "e": "depthUpdate",
+    "E": 1,
+    "T": 1,
+    "s": "A",
+    "U": 5,
+    "u": 6,
+    "pu": 4,
+    "b": [["1", "2"]],
+    "a": [],
+}
 BINANCE_TRADE = {"e": "trade", "E": 1, "T": 1, "s": "A", "t": 3, "a": 4, "p": "1.5", "q": "2", "m": True}
 BYBIT_TRADE = {"T": 5, "s": "A", "S": "Buy", "v": "1", "p": "2", "i": "x"}
-GEMINI_TRADE = {"symbol": "A", "event_id": 5, "tid": 6, "timestamp": 7, "price": "1", "quantity": "2", "side": "buy"}
+GEMINI_TRADE = {
+    "symbol": "A",
+    "event_id": 5,
+    "tid": 6,
+    "timestamp": 7,
+    "price": "1",
+    "quantity": "2",
+    "side": "buy",
+}
 OKX_BOOK = {"asks": [["2", "1", "0", "1"]], "bids": [], "ts": "5", "checksum": -7, "seqId": 9, "prevSeqId": 8}
 OKX_TRADE = {"instId": "A", "tradeId": "5", "px": "1", "sz": "2", "side": "buy", "ts": "6"}
 V3 = {"instrument_id": "A", "timestamp": TIME}
@@ -88,12 +108,21 @@ FRAMES: dict[str, list[dict[str, Any]]] = {
             }
             for kind in ("snapshot", "update")
         ),
-        {"channel": "market_trades", "sequence_num": 2, "events": [{"type": "update", "trades": [COINBASE_TRADE]}]},
+        {
+            "channel": "market_trades",
+            "sequence_num": 2,
+            "events": [{"type": "update", "trades": [COINBASE_TRADE]}],
+        },
         {"type": "error", "message": "x"},
     ],
     "bybit-v5": [
         *(
-            {"topic": "orderbook.50.A", "type": kind, "ts": 5, "data": {"s": "A", "b": [["1", "2"]], "a": [], "u": 7}}
+            {
+                "topic": "orderbook.50.A",
+                "type": kind,
+                "ts": 5,
+                "data": {"s": "A", "b": [["1", "2"]], "a": [], "u": 7},
+            }
             for kind in ("snapshot", "delta")
         ),
         {"topic": "publicTrade.A", "type": "snapshot", "ts": 5, "data": [BYBIT_TRADE]},
@@ -144,7 +173,10 @@ def check(machine: VenueMachine, frame: bytes | str, now_ns: int) -> None:
     """Hand the frame over and use all that comes of it."""
     machine.receive_frame(frame, now_ns)
     for event in machine.events():
-        assert decode(parse(encode(event, "line"))) == event
+        read = decode(parse(encode(event, "line")))
+        if isinstance(read, BookSnapshot | BookDelta | Trade):
+            read = msgspec.structs.replace(read, flags=read.flags & ~Flag.WIDE)
+        assert read == event
     machine.commands()
     machine.receive_timeout(now_ns)
     machine.deadline_ns()

@@ -66,7 +66,12 @@ def test_the_vendors_snapshot_verifies() -> None:
     machine = line("kraken-v2", SYMBOL)
     (event,) = feed(machine, acknowledge(25), frame("snapshot", BIDS, ASKS, KRAKEN_VECTOR))
     assert isinstance(event, BookSnapshot)
-    assert (event.instrument, event.id_last, event.epoch, event.depth) == ("kraken-v2:BTC/USD", 1, OPENED_NS, 25)
+    assert (event.instrument, event.id_last, event.epoch, event.depth) == (
+        "kraken-v2:BTC/USD",
+        1,
+        OPENED_NS,
+        25,
+    )
     assert (event.price_scale, event.size_scale, event.bids[:2]) == (1, 8, (452835, 10000000))
     assert (event.state_hash, event.flags) == (KRAKEN_VECTOR, Flag.CHECKED)
     assert event.ts_venue_ns == TIME_NS
@@ -93,7 +98,7 @@ def test_a_plain_book_behind_the_machine_equals_the_cut_book() -> None:
         asks = f"{ask}, {asks}"
         events += feed(machine, frame("update", "", ask, crc(asks, BIDS)))
     book = L2Book("kraken-v2:BTC/USD")
-    for event in only(BookSnapshot, events) + only(BookDelta, events):  # type: ignore[operator]
+    for event in only(BookSnapshot, events) + only(BookDelta, events):
         book.apply(event)
     assert len(book.levels(Side.SELL)) == len(book.levels(Side.BUY)) == 10
     assert kraken(book) == crc(asks, BIDS)
@@ -101,7 +106,9 @@ def test_a_plain_book_behind_the_machine_equals_the_cut_book() -> None:
 
 def test_a_wrong_checksum_is_one_gap_before_the_delta_and_one_request() -> None:
     machine = live()
-    events = feed(machine, frame("update", "45283.5 9.00000000", "", 1), frame("update", "45283.5 8.00000000", "", 2))
+    events = feed(
+        machine, frame("update", "45283.5 9.00000000", "", 1), frame("update", "45283.5 8.00000000", "", 2)
+    )
     gap, first, second = events
     assert isinstance(gap, Gap) and isinstance(first, BookDelta) and isinstance(second, BookDelta)
     assert (gap.kind, gap.id_prev, gap.id_last, gap.cause) == (GapKind.VENUE, 1, 0, "checksum")
@@ -115,7 +122,9 @@ def test_a_wrong_checksum_is_one_gap_before_the_delta_and_one_request() -> None:
 def test_the_next_snapshot_makes_it_whole() -> None:
     machine = live()
     feed(machine, frame("update", "45283.5 9.00000000", "", 1))
-    events = feed(machine, frame("snapshot", BIDS, ASKS, KRAKEN_VECTOR), frame("update", "45000.0 1.00000000", "", 3))
+    events = feed(
+        machine, frame("snapshot", BIDS, ASKS, KRAKEN_VECTOR), frame("update", "45000.0 1.00000000", "", 3)
+    )
     assert ids(events) == [(-1, 3), (3, 4)]
     assert len(only(Gap, events)) == 1
 
@@ -201,7 +210,12 @@ def test_trades_and_their_history() -> None:
 
 def test_refusal() -> None:
     machine = line("kraken-v2", "NO/PAIR")
-    reply = {"method": "subscribe", "success": False, "error": "Currency pair not supported", "symbol": "NO/PAIR"}
+    reply = {
+        "method": "subscribe",
+        "success": False,
+        "error": "Currency pair not supported",
+        "symbol": "NO/PAIR",
+    }
     feed(machine, reply)
     assert machine.commands() == [Refused("NO/PAIR", "Currency pair not supported")]
 

@@ -121,7 +121,14 @@ def test_lower_ids_after_maintenance_are_a_reset() -> None:
 
 
 def test_trades() -> None:
-    row = {"instId": SYMBOL, "tradeId": "3435655", "px": "0.454", "sz": "11.8", "side": "sell", "ts": "1626995753055"}
+    row = {
+        "instId": SYMBOL,
+        "tradeId": "3435655",
+        "px": "0.454",
+        "sz": "11.8",
+        "side": "sell",
+        "ts": "1626995753055",
+    }
     (event,) = feed(live_checked(), {"arg": {"channel": "trades", "instId": SYMBOL}, "data": [row]})
     assert isinstance(event, Trade)
     assert (event.trade_id, event.sequence, event.aggressor) == ("3435655", 3435655, Side.SELL)

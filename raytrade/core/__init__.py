@@ -1,0 +1,1 @@
+"""The vocabulary: events, messages, books, prices, time. Standard library and msgspec only."""
