@@ -20,7 +20,7 @@ from raytrade.rules import rule_of
 from raytrade.storage.captures import Capture, CaptureRecord
 from raytrade.storage.sink import ParquetSink
 from raytrade.venues import find_venue
-from raytrade.venues.protocol import Endpoint, InstrumentCounts, VenueMachine
+from raytrade.venues.protocol import Endpoint, InstrumentCounts, Subscription, VenueMachine
 
 DRAIN_NS = 5 * SECOND
 """After the last record time runs on this long, so that what is held back is decided."""
@@ -122,7 +122,8 @@ class Importer:
     def _machine(self, line: str) -> VenueMachine:
         machine = self._machines.get(line)
         if machine is None:
-            endpoint = Endpoint(url=self._urls.get(line, ""), subscriptions=())
+            subscriptions = tuple(Subscription(symbol) for symbol in self.capture.header.symbols)
+            endpoint = Endpoint(url=self._urls.get(line, ""), subscriptions=subscriptions)
             machine = self._machines[line] = self.spec.machine(self.spec.name, endpoint)
             if line not in self._urls:
                 machine.receive_open(self._now_ns)

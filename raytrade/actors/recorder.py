@@ -73,8 +73,9 @@ class Recorder:
 
     def _write(self, now_ns: Nanos) -> None:
         messages = self._arbiter.output()
-        if self._arbiter.commands():
-            self._upstreams.reopen_fresh(now_ns)
+        wanted = {command.instrument for command in self._arbiter.commands()}
+        if wanted:
+            self._upstreams.request_images(wanted, now_ns)
         for message in messages:
             self._cover(message)
         try:

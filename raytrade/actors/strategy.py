@@ -75,7 +75,7 @@ class StrategyActor:
     def _run_commands(self, now_ns: Nanos) -> None:
         for command in self._engine.commands():
             if isinstance(command, SnapshotWanted):
-                self._upstreams.reopen_fresh(now_ns)
+                self._upstreams.request_images({command.instrument}, now_ns)
             else:
                 self._notes.append(repr(command))
                 _log.info("%s %r", self.plan.name, command)

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from raytrade.actors.worker import MachineThread
-from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.message import Message
 from raytrade.errors import MalformedBatch, VersionSkew
 from raytrade.links.local import LocalListener, LocalReceiver, host_id
@@ -22,6 +22,8 @@ from raytrade.links.writer import OpenLink
 NAMESPACE = "raytrade"
 OPEN_TIMEOUT_S = 10.0
 FRESH_EVERY_NS = SECOND
+AWAY_NS = 300 * MILLISECOND
+"""A thread that was away for longer did not listen: writers were not silent because of it."""
 
 
 class Upstreams:
@@ -50,7 +52,8 @@ class Upstreams:
         self._handles: dict[str, Any] = {}
         self._opening: set[str] = set()
         self._problems: dict[str, str] = {}
-        self._fresh_ns: Nanos = 0
+        self._fresh_ns: dict[str, Nanos] = {}
+        self._ticked_ns: Nanos = 0
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
         self._listener: LocalListener | None = None
         if template.same_node == "shm":
@@ -99,7 +102,10 @@ class Upstreams:
 
     def tick(self, now_ns: Nanos) -> None:
         """Open what is not open; tell what was lost."""
+        away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
         for name, reader in self._readers.items():
+            if away_ns > AWAY_NS:
+                reader.excuse(away_ns)
             if reader.must_open(now_ns) and name not in self._opening:
                 self._opening.add(name)
                 self._opener.submit(self._open, name, reader.wish(self._name, self._template, now_ns))
@@ -125,13 +131,14 @@ class Upstreams:
         self._tell(name, reader, now_ns)
         return messages or []
 
-    def reopen_fresh(self, now_ns: Nanos) -> None:
-        """Open every link anew with images, at most once in `FRESH_EVERY_NS`."""
-        if now_ns - self._fresh_ns < FRESH_EVERY_NS:
+    def request_images(self, instruments: set[str], now_ns: Nanos) -> None:
+        """Have every writer put images of these instruments into its link, at most once in `FRESH_EVERY_NS` each."""
+        wanted = {name for name in instruments if now_ns - self._fresh_ns.get(name, 0) >= FRESH_EVERY_NS}
+        if not wanted:
             return
-        self._fresh_ns = now_ns
+        self._fresh_ns.update(dict.fromkeys(wanted, now_ns))
         for reader in self._readers.values():
-            reader.forget()
+            reader.refresh(wanted)
 
     def _open(self, name: str, wish: OpenLink) -> None:
         """Ask the writer's actor (on an opener thread)."""
@@ -144,7 +151,8 @@ class Upstreams:
         except (RayError, ValueError, TimeoutError) as error:
             self._handles.pop(name, None)
             problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        self._thread.post(self._opened, name, writer_id, problem)
+        finally:
+            self._thread.post(self._opened, name, writer_id, problem or ("" if writer_id else "not opened"))
 
     def _opened(self, name: str, writer_id: int, problem: str) -> None:
         self._opening.discard(name)

@@ -42,6 +42,7 @@ class LinkReader:
         self._writer_id = 0
         self._next_index = NOWHERE
         self._is_fresh = False
+        self._fresh: set[str] = set()
         self._heard_ns: Nanos = 0
         self._retry_ns: Nanos = 0
 
@@ -58,6 +59,7 @@ class LinkReader:
             writer=self._writer_id,
             next_index=self._next_index,
             positions={} if self._is_fresh else template.positions,
+            fresh=tuple(sorted(self._fresh)),
         )
 
     def opened(self, writer_id: int, now_ns: Nanos) -> None:
@@ -65,6 +67,7 @@ class LinkReader:
         self._writer_id = writer_id
         self._heard_ns = now_ns
         self._retry_ns = now_ns + 2 * self._settings.silence_ns_max
+        self._fresh.clear()
 
     def receive(self, data: bytes, now_ns: Nanos) -> list[Message] | None:
         """Take a batch; None if it does not belong here or breaks the order (then the link must be opened anew).
@@ -96,7 +99,16 @@ class LinkReader:
         """Tell whether to try (again) to open the link."""
         if self.is_up and now_ns - self._heard_ns > self._settings.silence_ns_max:
             self.is_up = False
-        return not self.is_up and now_ns >= self._retry_ns
+        return (not self.is_up or bool(self._fresh)) and now_ns >= self._retry_ns
+
+    def excuse(self, duration_ns: Nanos) -> None:
+        """The reader itself was busy or stopped that long: the writer was not silent meanwhile, nobody listened."""
+        self._heard_ns += duration_ns
+
+    def refresh(self, instruments: set[str]) -> None:
+        """Ask for images of these instruments by opening anew; the link goes on where it was and is not lost."""
+        self._fresh |= instruments
+        self._retry_ns = 0
 
     def forget(self) -> None:
         """Open anew from images, whatever was received so far; what the link still brings is foreign from now on."""

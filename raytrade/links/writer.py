@@ -116,6 +116,8 @@ class LinkWriter:
         self._streams: dict[StreamKey, _Stream] = {}
         self._opening: list[Message] = []
         self._opened = 0
+        self._fresh: list[Message] = []
+        self._fresh_index = 0
         self._whole_from = 0
         self._cursor = ring.end
         self._index = 0
@@ -131,8 +133,11 @@ class LinkWriter:
         wish, ring = self.wish, self._ring
         if wish.writer == self._writer and ring.start <= wish.next_index <= ring.end:
             self._cursor = wish.next_index
+            if wish.fresh:
+                self._fresh = self._wanted_images(images(Filter(*map(escape, wish.fresh))))
+                self._fresh_index = ring.end
             return
-        opening = self._wanted_images(images)
+        opening = self._wanted_images(images(self._filter))
         if wish.replay:
             self._cursor = self._index_since(now_ns - self._settings.replay_ns)
         elif wish.positions:
@@ -142,8 +147,8 @@ class LinkWriter:
             self._stream(message.stream).from_index = ring.end
         self._opening, self._whole_from = opening, ring.end
 
-    def _wanted_images(self, images: Images) -> list[Message]:
-        return [image for image in images(self._filter) if self._stream(image.stream).wanted]
+    def _wanted_images(self, images: list[Message]) -> list[Message]:
+        return [image for image in images if self._stream(image.stream).wanted]
 
     def _index_since(self, ts_ns: Nanos) -> int:
         index = self._ring.end
@@ -227,7 +232,7 @@ class LinkWriter:
             return None
         if self._unsent is not None:
             return self._sent_ns + settings.full_retry_ns
-        pending = self._opening or self._cursor < self._ring.end
+        pending = self._opening or self._fresh or self._cursor < self._ring.end
         return self._sent_ns + (self._spacing_ns if pending else settings.heartbeat_ns)
 
     def cut(self, images: Images, now_ns: Nanos) -> bytes | None:
@@ -266,7 +271,7 @@ class LinkWriter:
 
     def is_drained(self) -> bool:
         """Tell whether the reader has taken everything."""
-        is_sent = not self._opening and self._unsent is None and self._in_flight == 0
+        is_sent = not self._opening and not self._fresh and self._unsent is None and self._in_flight == 0
         return is_sent and self._cursor >= self._ring.end
 
     def _collect_opening(self) -> list[Message]:
@@ -288,6 +293,8 @@ class LinkWriter:
         self.counts.behind_max = max(self.counts.behind_max, ring.end - index)
         messages: list[Message] = []
         room, end = self._settings.batch_bytes_max, index + SCANNED_MAX
+        if self._fresh:
+            end = min(end, self._fresh_index)
         for message in ring.read(index):
             if room <= 0 or index == end:
                 break
@@ -299,12 +306,15 @@ class LinkWriter:
                 room -= len(message.raw)
             index += 1
         self._cursor = index
+        if self._fresh and index >= self._fresh_index:
+            messages += self._fresh
+            self._fresh = []
         return messages
 
     def _overrun(self, images: Images, now_ns: Nanos) -> None:
         """The ring has gone past this reader: a gap per stream and line, then images, then on from now."""
         self.counts.overruns += 1
-        opening = self._wanted_images(images)
+        opening = self._wanted_images(images(self._filter))
         state = {(*image.stream, image.line): image.id_last for image in opening}
         cause = f"{self.wish.reader} fell behind by {self._ring.end - self._cursor} messages"
         sent = {
@@ -322,6 +332,7 @@ class LinkWriter:
                 gaps.append(parse(encode(LineDown(venue=instrument, cause=cause, ts_recv_ns=now_ns), line)))
         self._cursor = self._ring.end
         self._opening, self._opened = gaps + opening, 0
+        self._fresh = []
 
     def _gap(self, key: StreamKey, line: str, ids: tuple[int, int], cause: str, now_ns: Nanos) -> Message:
         instrument, channel = key

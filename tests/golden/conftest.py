@@ -1,0 +1,18 @@
+"""What the tests on recordings share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.golden.recordings import Library, Recording
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(tmp_path_factory.mktemp("recordings"))
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest, library: Library) -> Recording:
+    """The recording that the test names by its (indirect) parameter."""
+    return library(request.param)
