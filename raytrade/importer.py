@@ -244,7 +244,7 @@ class Importer:
         """Give the final books in full depth, as ``--book FILE`` writes them."""
         books: JsonObject = {}
         for name in sorted({instrument_name(self.spec.name, s) for s in self._symbols()} | set(self.books)):
-            book = self.books.get(name) or L2Book(name)
+            book = self.books.get(name, L2Book(name))
             books[name] = {
                 "symbol": split_instrument(name)[1],
                 "state": "live" if book.state is BookState.LIVE else "stale",

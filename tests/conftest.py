@@ -15,9 +15,12 @@ SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.register_profile("ci", max_examples=300, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
-settings.register_profile("night", max_examples=5000, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
+settings.register_profile(
+    "night", max_examples=5000, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
+NOTHING_SKIPPED = bool(os.environ.get("RAYTRADE_NO_SKIP"))
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "captures"
 
 
@@ -28,3 +31,17 @@ def captures() -> Path:
     if not folder.is_dir():
         pytest.skip("no captures (RAYTRADE_CAPTURES)")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped, where nothing may be."""
+    if NOTHING_SKIPPED:
+        for report in terminalreporter.stats.get("skipped", []):
+            terminalreporter.write_line(f"not allowed to skip: {report.nodeid}: {report.longrepr}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With RAYTRADE_NO_SKIP a skipped test is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if NOTHING_SKIPPED and exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

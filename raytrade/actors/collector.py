@@ -180,7 +180,7 @@ class Collector:
             task.remove_done_callback(_end_process_on_failure)
             task.cancel()
         for line in self._lines.values():
-            await line.close()
+            line.close()
 
     async def _is_drained(self) -> bool:
         return self._publisher.is_drained()

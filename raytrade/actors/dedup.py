@@ -16,7 +16,7 @@ from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
 from raytrade.links.lanes import open_lane
@@ -46,7 +46,8 @@ class Dedup:
         self._books: dict[str, L2Book] = {}
         self._unbooked: list[Message] = []
         self._up: dict[str, Message] = {}
-        self._lines_of: dict[str, set[str]] = {}
+        self._lines_of: dict[str, dict[str, Message]] = {}
+        self._unheard: dict[str, Message] = {}
         self._asked: dict[str, int] = {}
         self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
@@ -71,15 +72,30 @@ class Dedup:
         now_ns = self._thread.clock.now_ns()
         receive = self._arbiter.receive
         for message in self._upstreams.receive(collector, data, now_ns):
-            if message.kind is Kind.LINE_UP:
-                self._lines_of.setdefault(collector, set()).add(message.line)
+            if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+                self._note_line(collector, message)
+            elif self._unheard and message.line in self._unheard:
+                line_up = self._unheard.pop(message.line)
+                self._note_line(collector, line_up)
+                receive(message.line, line_up, now_ns)
             receive(message.line, message, now_ns)
 
+    def _note_line(self, collector: str, message: Message) -> None:
+        lines = self._lines_of.setdefault(collector, {})
+        self._unheard.pop(message.line, None)
+        if message.kind is Kind.LINE_UP:
+            lines[message.line] = message
+        else:
+            lines.pop(message.line, None)
+
     def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
-        """Without its link a collector's lines are as good as down."""
-        if not is_up:
-            for line in self._lines_of.pop(collector, set()):
-                self._arbiter.receive_line_down(line, now_ns)
+        """Without its link a collector's lines are as good as down, until one is heard of again."""
+        if is_up:
+            return
+        for line, line_up in self._lines_of.pop(collector, {}).items():
+            self._unheard[line] = line_up
+            down = LineDown(venue=line_up.instrument, cause=f"no link to {collector}", ts_recv_ns=now_ns)
+            self._arbiter.receive(line, parse(encode(down, line)), now_ns)
 
     def _give_out(self) -> None:
         messages = self._arbiter.output()
@@ -181,4 +197,8 @@ class Dedup:
 
     def is_drained(self) -> bool:
         """Tell whether every reader has everything."""
-        return bool(self._thread.call(self._publisher.is_drained))
+        return bool(self._thread.call(self._is_drained))
+
+    def _is_drained(self) -> bool:
+        self._give_out()
+        return self._publisher.is_drained() and not self._arbiter.is_holding()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import ray
 
+from raytrade.actors.history import History
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings
@@ -19,7 +20,7 @@ from raytrade.core.message import Kind, Message
 from raytrade.errors import StorageError
 from raytrade.links.writer import OpenLink
 from raytrade.rules import rule_of
-from raytrade.storage.durable import last_ids
+from raytrade.storage.durable import next_indexes
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
 FLUSH_EVERY_NS = SECOND
@@ -43,17 +44,28 @@ class Recorder:
     def __init__(self, plan: RecorderPlan) -> None:
         self.plan = plan
         directory = Path(plan.directory)
-        self._sink = ParquetSink(directory, plan.sink)
+        self._sink = ParquetSink(directory, plan.sink, next_indexes(directory))
         self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
+        self._history = History(directory)
         self._coverage: dict[str, Coverage] = {}
         self._problem = ""
         self._flushed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
-        self._upstreams.set_positions(last_ids(directory))
+        self._upstreams.positions = self._history.positions
         self._upstreams.set_writers(plan.dedups)
+        self._go_on(plan.dedups)
         self._thread.start()
+
+    def _go_on(self, dedups: list[str]) -> None:
+        """Put the arbiter where the files end: what they hold is a copy, and what follows on needs no image."""
+        now_ns = self._thread.clock.now_ns()
+        for opening in self._history.openings():
+            for dedup in dedups:
+                self._arbiter.receive(dedup, opening, now_ns)
+        self._arbiter.output()
+        self._sink.write(self._history.breaks(now_ns), now_ns)
 
     def _tick(self, now_ns: Nanos) -> Nanos | None:
         self._upstreams.tick(now_ns)
@@ -66,7 +78,8 @@ class Recorder:
     def _take(self, dedup: str, data: bytes) -> None:
         now_ns = self._thread.clock.now_ns()
         for message in self._upstreams.receive(dedup, data, now_ns):
-            self._arbiter.receive(dedup, message, now_ns)
+            if not self._history.has(message):
+                self._arbiter.receive(dedup, message, now_ns)
 
     def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
         (self._arbiter.receive_line_up if is_up else self._arbiter.receive_line_down)(dedup, now_ns)
@@ -90,6 +103,7 @@ class Recorder:
     def _cover(self, message: Message) -> None:
         if message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
             return
+        self._history.follow(message)
         if message.kind is Kind.DELTA or message.kind is Kind.TRADE:
             self._stream(message).observe(message.id_prev, message.id_last)
         elif message.kind is Kind.SNAPSHOT:
@@ -118,6 +132,7 @@ class Recorder:
         }
 
     def _flush(self) -> str:
+        self._write(self._thread.clock.now_ns())
         try:
             self._sink.flush()
         except StorageError as error:

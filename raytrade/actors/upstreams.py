@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,10 +51,13 @@ class Upstreams:
         self._readers: dict[str, LinkReader] = {}
         self._told: dict[str, bool] = {}
         self._handles: dict[str, Any] = {}
+        self.positions: dict[str, int] = {}
+        """The last ids that the owner has safe, from where a link goes on when a writer does not know it."""
         self._opening: set[str] = set()
         self._problems: dict[str, str] = {}
         self._fresh_ns: dict[str, Nanos] = {}
         self._ticked_ns: Nanos = 0
+        self._results: deque[tuple[str, int, str]] = deque()
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
         self._listener: LocalListener | None = None
         if template.same_node == "shm":
@@ -96,19 +100,18 @@ class Upstreams:
             if name not in self._readers:
                 self._readers[name] = LinkReader(name, secrets.randbits(62))
 
-    def set_positions(self, positions: dict[str, int]) -> None:
-        """Say from where on a link is to go when it is opened: the last ids that are safe."""
-        self._template = msgspec.structs.replace(self._template, positions=positions)
-
     def tick(self, now_ns: Nanos) -> None:
         """Open what is not open; tell what was lost."""
+        while self._results:
+            self._opened(*self._results.popleft(), now_ns)
         away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
         for name, reader in self._readers.items():
             if away_ns > AWAY_NS:
-                reader.excuse(away_ns)
+                reader.excuse(away_ns, now_ns)
             if reader.must_open(now_ns) and name not in self._opening:
                 self._opening.add(name)
-                self._opener.submit(self._open, name, reader.wish(self._name, self._template, now_ns))
+                template = msgspec.structs.replace(self._template, positions=dict(self.positions))
+                self._opener.submit(self._open, name, reader.wish(self._name, template, now_ns))
             self._tell(name, reader, now_ns)
 
     def _tell(self, name: str, reader: LinkReader, now_ns: Nanos) -> None:
@@ -152,15 +155,15 @@ class Upstreams:
             self._handles.pop(name, None)
             problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         finally:
-            self._thread.post(self._opened, name, writer_id, problem or ("" if writer_id else "not opened"))
+            self._results.append((name, writer_id, problem or ("" if writer_id else "not opened")))
 
-    def _opened(self, name: str, writer_id: int, problem: str) -> None:
+    def _opened(self, name: str, writer_id: int, problem: str, now_ns: Nanos) -> None:
         self._opening.discard(name)
         reader = self._readers.get(name)
         if problem:
             self._problems[name] = problem
         elif reader is not None:
-            reader.opened(writer_id, self._thread.clock.now_ns())
+            reader.opened(writer_id, now_ns)
             self._problems.pop(name, None)
 
     def handle(self, name: str) -> Any | None:

@@ -45,7 +45,7 @@ class _Line:
     def __init__(self, counts: LineCounts) -> None:
         self.counts = counts
         self.position = 0
-        self.up = True
+        self.up = False
         self.holes: list[tuple[int, int]] = []
 
     def follow(self, message: Message, merged: int | None) -> None:
@@ -172,6 +172,7 @@ class ChainStream:
 
     def _receive_update(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         track.counts.updates += 1
+        track.up = True
         track.follow(message, self.position if self._synced else None)
         if not self._synced:
             self._buffer(line, track, message, now_ns)
@@ -408,6 +409,7 @@ class ChainStream:
     def _receive_snapshot(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & Flag.IMAGE:
             track.position = message.id_last
+            track.up = True
         if not self._synced:
             if not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "the snapshot is older than the stream")

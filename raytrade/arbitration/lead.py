@@ -18,11 +18,13 @@ from raytrade.core.message import Kind, Message
 WINDOWED = frozenset({"kraken"})
 """Checksums of venues that send no deletion for levels that fall out of the depth subscribed."""
 
+_NEED_NO_CHECKSUM = Flag.CHECKED | Flag.SPLICE | Flag.IMAGE
+
 
 class LeadStream:
     """Arbiter of one book without ids that all lines share.
 
-    A venue may stop sending its checksum: with the first delta without one the stream goes over to a lead line.
+    A venue may stop sending its checksum: with the first message without one the stream goes over to a lead line.
     """
 
     def __init__(self, stream: StreamKey, rule: StreamRule, outlet: Outlet, settings: ArbiterSettings) -> None:
@@ -52,15 +54,15 @@ class LeadStream:
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one message from `line`."""
         if self._is_proved:
-            if message.kind is Kind.SNAPSHOT:
-                self._snapshots[line] = message
-            elif message.kind is Kind.DELTA and not message.flags & (Flag.CHECKED | Flag.SPLICE):
+            if message.kind in (Kind.SNAPSHOT, Kind.DELTA) and not message.flags & _NEED_NO_CHECKSUM:
                 self._follow_one_line(now_ns)
+            elif message.kind is Kind.SNAPSHOT:
+                self._snapshots[line] = message
         self._part.receive(line, message, now_ns)
 
     def _follow_one_line(self, now_ns: Nanos) -> None:
         self._is_proved = False
-        part = Standby(self.stream, self._outlet, self._settings)
+        part = Standby(self.stream, self._outlet, self._settings, is_resumed=self.counts.snapshots > 0)
         part.counts = self._part.counts
         self._part = part
         for line, snapshot in self._snapshots.items():

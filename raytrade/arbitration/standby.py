@@ -62,7 +62,9 @@ class _Line:
 class Standby:
     """Arbiter of one book that follows one line at a time."""
 
-    def __init__(self, stream: StreamKey, outlet: Outlet, settings: ArbiterSettings) -> None:
+    def __init__(
+        self, stream: StreamKey, outlet: Outlet, settings: ArbiterSettings, *, is_resumed: bool = False
+    ) -> None:
         self.stream = stream
         self.counts = StreamCounts()
         self._outlet = outlet
@@ -72,7 +74,7 @@ class Standby:
         self._lead: str | None = None
         self._left: L2Book | None = None
         self._left_since_ns: Nanos = 0
-        self._started = False
+        self._started = is_resumed
         self._stalled = False
         self._recorded = ""
         self._position: tuple[int, int] = (0, 0)
@@ -159,9 +161,9 @@ class Standby:
             return
         track.counts.duplicates += 1
         if self._left is not None:
-            self._switch(line, now_ns)
+            self._switch(line)
         elif self._lead is not None and self._lines[self._lead].is_silent(now_ns):
-            self._overtake(line, now_ns)
+            self._overtake(line)
 
     def _record(self, line: str, track: _Line, message: Message) -> None:
         """Without any book, the deltas of one line still go out, not to be applied."""
@@ -185,7 +187,7 @@ class Standby:
         elif self._lead is not None:
             track.counts.gaps_healed += not was_good and track.counts.gaps_seen > track.counts.gaps_healed
         elif self._left is not None:
-            self._switch(line, now_ns)
+            self._switch(line)
         elif not self._is_older(track.book):
             self._start(line, message, now_ns)
         else:
@@ -250,21 +252,21 @@ class Standby:
         """The lead has just been lost: go over to any good standby, at once if one is equal or ahead."""
         good = [line for line, track in self._lines.items() if track.is_good]
         for line in sorted(good, key=lambda line: -self._lines[line].book.ts_venue_ns):
-            if self._switch(line, now_ns):
+            if self._switch(line):
                 return
         if not good:
             self._lose(now_ns)
 
-    def _switch(self, line: str, now_ns: Nanos) -> bool:
+    def _switch(self, line: str) -> bool:
         """Go over to the line if its book equals the one last given out, or is ahead of it."""
         left = self._left
         assert left is not None
         book = self._lines[line].book
         difference = difference_of(left, book)
-        if not any(difference):
+        if not any(difference) and not self._is_older(book):
             self._follow(line)
         elif self._is_ahead(book):
-            self._splice(line, difference, now_ns)
+            self._splice(line, difference)
         else:
             return False
         return True
@@ -278,18 +280,18 @@ class Standby:
             return book.ts_venue_ns > self._ts_venue_ns
         return book.state_hash() not in self._states
 
-    def _overtake(self, line: str, now_ns: Nanos) -> None:
+    def _overtake(self, line: str) -> None:
         """The lead is silent while others go on: leave it, as a standby, for one that is ahead of it."""
         assert self._lead is not None
         book = self._lines[line].book
         difference = difference_of(self._lines[self._lead].book, book)
         if any(difference) and self._is_ahead(book):
-            self._splice(line, difference, now_ns)
+            self._splice(line, difference)
 
     def _follow(self, line: str) -> None:
         self._lead, self._left = line, None
 
-    def _splice(self, line: str, difference: tuple[Levels, Levels], now_ns: Nanos) -> None:
+    def _splice(self, line: str, difference: tuple[Levels, Levels]) -> None:
         book = self._lines[line].book
         delta = BookDelta(
             instrument=self.stream[0],
@@ -318,8 +320,14 @@ class Standby:
         left = self._left
         assert left is not None
         for line, track in self._lines.items():
-            if track.is_good and track.book.ts_venue_ns and not self._is_older(track.book):
-                self._splice(line, difference_of(left, track.book), now_ns)
+            if not track.is_good:
+                continue
+            difference = difference_of(left, track.book)
+            if not any(difference):
+                self._follow(line)
+                return
+            if track.book.ts_venue_ns and not self._is_older(track.book):
+                self._splice(line, difference)
                 return
         self._lose(now_ns)
 
@@ -353,8 +361,5 @@ class Standby:
         if again:
             self.counts.resyncs += 1
             epoch, id_last = self._position
-            resynced = Resynced(
-                instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns, epoch=epoch
-            )
+            resynced = Resynced(instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns, epoch=epoch)
             self._outlet.emit(resynced)
-

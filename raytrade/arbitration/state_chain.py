@@ -454,7 +454,5 @@ class StateChain:
     def _resynced(self, now_ns: Nanos) -> None:
         instrument, channel = self.stream
         epoch, id_last = self._position
-        resynced = Resynced(
-            instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns, epoch=epoch
-        )
+        resynced = Resynced(instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns, epoch=epoch)
         self._outlet.emit(resynced)

@@ -55,6 +55,7 @@ class TradeStream:
     def _accept(self, line: str, counts: LineCounts, trade_id: bytes, message: Message, now_ns: Nanos) -> None:
         if 0 < message.id_last <= self._floor:
             self._floor = 0
+            self._seen.clear()
             self.counts.resets += 1
         self._ts_venue_ns = max(self._ts_venue_ns, message.ts_venue_ns)
         self._seen[trade_id] = (now_ns, line, message.id_last)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from raytrade.cli.latency import latency_table
 from raytrade.config import Config, StrategyConfig, load_config
 from raytrade.errors import ConfigError, PipelineError
 
@@ -97,7 +98,12 @@ def _report(problems: list[str]) -> None:
     print("stopped, files are complete", flush=True)
 
 
-def show_status(pipeline: Pipeline = "", address: Address = "auto", as_json: AsJson = False) -> None:
+def show_status(
+    pipeline: Pipeline = "",
+    address: Address = "auto",
+    as_json: AsJson = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Show where an update's time goes.")] = False,
+) -> None:
     """Show every actor of a running pipeline: lines, streams, links, files.
 
     Example: raytrade status --json
@@ -109,6 +115,9 @@ def show_status(pipeline: Pipeline = "", address: Address = "auto", as_json: AsJ
         print(msgspec.json.encode(found).decode())
         return
     console = Console()
+    if latency:
+        console.print(latency_table(found["actors"]))
+        return
     console.print(f"pipeline {found['name']}")
     console.print(actor_table(found["actors"]))
     console.print(line_table(found["actors"]))

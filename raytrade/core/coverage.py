@@ -6,8 +6,9 @@ import msgspec
 
 
 class Coverage(msgspec.Struct):
-    """Follows one stream. `holes` are ranges ``(after, up to]`` inside ``(first, last]`` that no message covered.
+    """Follows one stream; its ids begin with 1.
 
+    `holes` are ranges ``(after, up to]`` inside ``(first, last]`` that no message covered.
     `repeats` counts messages that brought nothing new: after an arbiter there are none.
     """
 
@@ -19,7 +20,7 @@ class Coverage(msgspec.Struct):
 
     def start(self, id_last: int) -> None:
         """A snapshot: everything up to `id_last` is contained in it; what was skipped before is a hole."""
-        if self.first == 0:
+        if self.last == 0:
             self.first = self.last = id_last
         elif id_last > self.last:
             self.holes.append((self.last, id_last))
@@ -28,7 +29,7 @@ class Coverage(msgspec.Struct):
     def observe(self, id_prev: int, id_last: int) -> None:
         """A message that covers ``(id_prev, id_last]``."""
         self.count += 1
-        if self.first == 0:
+        if self.last == 0:
             self.first, self.last = id_prev, id_last
         elif id_last <= self.last:
             self.repeats += 1

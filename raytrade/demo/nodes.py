@@ -12,6 +12,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raytrade.actors.upstreams import NAMESPACE
+from raytrade.pipeline.driver import keep_output_clean
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 REGIONS = ("frankfurt", "london", "zurich")
@@ -36,6 +37,7 @@ class Nodes:
         for region in REGIONS[1:]:
             self._cluster.add_node(wait=False, labels=self._labels(region), **options)
         self._cluster.wait_for_nodes(60)
+        keep_output_clean()
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
 
     @staticmethod

@@ -6,6 +6,7 @@ import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.message import Message
+from raytrade.core.metrics import Histogram
 from raytrade.links.batch import decode_batch
 from raytrade.links.writer import NOWHERE, OpenLink
 
@@ -27,6 +28,8 @@ class ReaderCounts(msgspec.Struct):
     malformed: int = 0
     repeated: int = 0
     out_of_order: int = 0
+    transit: Histogram = msgspec.field(default_factory=Histogram)
+    """From the cut of a batch by the writer until it was taken here; two hosts' clocks in one figure."""
 
 
 class LinkReader:
@@ -43,6 +46,7 @@ class LinkReader:
         self._next_index = NOWHERE
         self._is_fresh = False
         self._fresh: set[str] = set()
+        self._asked: set[str] = set()
         self._heard_ns: Nanos = 0
         self._retry_ns: Nanos = 0
 
@@ -51,6 +55,7 @@ class LinkReader:
         self._link += 1
         self._expected = 0
         self._retry_ns = now_ns + self._settings.retry_ns
+        self._asked = set(self._fresh)
         self.counts.openings += 1
         return msgspec.structs.replace(
             template,
@@ -67,7 +72,7 @@ class LinkReader:
         self._writer_id = writer_id
         self._heard_ns = now_ns
         self._retry_ns = now_ns + 2 * self._settings.silence_ns_max
-        self._fresh.clear()
+        self._fresh -= self._asked
 
     def receive(self, data: bytes, now_ns: Nanos) -> list[Message] | None:
         """Take a batch; None if it does not belong here or breaks the order (then the link must be opened anew).
@@ -93,6 +98,8 @@ class LinkReader:
         self._is_fresh = False
         self.counts.batches += 1
         self.counts.messages += len(messages)
+        if messages:
+            self.counts.transit.record(now_ns - header.ts_sent_ns)
         return messages
 
     def must_open(self, now_ns: Nanos) -> bool:
@@ -101,9 +108,9 @@ class LinkReader:
             self.is_up = False
         return (not self.is_up or bool(self._fresh)) and now_ns >= self._retry_ns
 
-    def excuse(self, duration_ns: Nanos) -> None:
+    def excuse(self, duration_ns: Nanos, now_ns: Nanos) -> None:
         """The reader itself was busy or stopped that long: the writer was not silent meanwhile, nobody listened."""
-        self._heard_ns += duration_ns
+        self._heard_ns = min(self._heard_ns + duration_ns, now_ns)
 
     def refresh(self, instruments: set[str]) -> None:
         """Ask for images of these instruments by opening anew; the link goes on where it was and is not lost."""

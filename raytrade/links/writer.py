@@ -6,7 +6,7 @@ Pure: the owner sends what `cut` returns and reports `sent_done`.
 
 An image stands for everything before it, so what the ring still holds of its stream is passed over. Until the
 cursor is beyond that, a batch says `NOWHERE` instead of an index to go on from: a reader that loses the link there
-opens it anew from images.
+opens it anew from images. (Images that a reader asked for beside a running stream change nothing of that.)
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from zlib import crc32
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import Channel, Gap, GapKind, LineDown
+from raytrade.core.events import Gap, GapKind, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, join, parse
+from raytrade.core.metrics import Histogram
 from raytrade.core.ring import MessageRing
 from raytrade.links.batch import BatchHeader, encode_batch
+from raytrade.links.resume import StreamKey, positions_of, resume
 
-StreamKey = tuple[str, Channel]
 Images = Callable[[Filter], list[Message]]
 """Gives the state of every wanted stream, to open a link with."""
 
@@ -32,14 +33,13 @@ NOWHERE = 2**63 - 1
 """An index that no ring reaches."""
 SCANNED_MAX = 16_384
 """How many messages of the ring are looked at for one batch, wanted or not."""
-_CHANNELS = {channel.name.lower(): channel for channel in Channel}
 
 
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a link. Times in nanoseconds.
 
-    `spacing_ns`: least time between two batches of a call lane under load; a call costs about 1.3 ms, so 4 ms is a quarter
-    of a core. `local_spacing_ns`: the same of a local lane, whose batch costs about 0.06 ms.
+    `spacing_ns`: least time between two batches of a call lane under load; a call costs about 1.3 ms, so 4 ms is a
+    quarter of a core. `local_spacing_ns`: the same of a local lane, whose batch costs about 0.06 ms.
     A batch ends with the message that fills `batch_bytes_max`, or `opening_bytes_max` where it carries images.
     """
 
@@ -88,6 +88,8 @@ class LinkCounts(msgspec.Struct):
     bytes_sent: int = 0
     overruns: int = 0
     behind_max: int = 0
+    age: Histogram = msgspec.field(default_factory=Histogram)
+    """From the socket until a batch was cut, of the newest update in each batch; two hosts' clocks in one figure."""
 
 
 class _Stream:
@@ -116,6 +118,7 @@ class LinkWriter:
         self._streams: dict[StreamKey, _Stream] = {}
         self._opening: list[Message] = []
         self._opened = 0
+        self._is_extra = False
         self._fresh: list[Message] = []
         self._fresh_index = 0
         self._whole_from = 0
@@ -138,17 +141,27 @@ class LinkWriter:
                 self._fresh_index = ring.end
             return
         opening = self._wanted_images(images(self._filter))
+        gaps: list[Message] = []
+        if wish.writer == self._writer and wish.next_index < ring.start and not wish.positions:
+            gaps = self._gaps_of_a_lost_place(opening, now_ns)
         if wish.replay:
             self._cursor = self._index_since(now_ns - self._settings.replay_ns)
         elif wish.positions:
             self._cursor = ring.start
-            opening = self._open_from_positions(opening, now_ns)
+            opening = self._go_on(opening, now_ns)
         for message in opening:
-            self._stream(message.stream).from_index = ring.end
-        self._opening, self._whole_from = opening, ring.end
+            if message.kind is not Kind.GAP:
+                self._stream(message.stream).from_index = ring.end
+        self._opening, self._whole_from = gaps + opening, ring.end
 
     def _wanted_images(self, images: list[Message]) -> list[Message]:
         return [image for image in images if self._stream(image.stream).wanted]
+
+    def _gaps_of_a_lost_place(self, opening: list[Message], now_ns: Nanos) -> list[Message]:
+        """The reader was here before, and the ring has gone past its place: what it has missed is not known in full."""
+        for stream, line in {(message.stream, message.line) for message in self._ring.read(self._ring.start)}:
+            self._stream(stream).lines[line] = 0
+        return self._gaps(opening, self._ring.start - self.wish.next_index, now_ns)
 
     def _index_since(self, ts_ns: Nanos) -> int:
         index = self._ring.end
@@ -158,62 +171,20 @@ class LinkWriter:
             index -= 1
         return index
 
-    def _open_from_positions(self, images: list[Message], now_ns: Nanos) -> list[Message]:
-        """Pass over what the reader has; give what it must have first: images, and gaps where the ring has none of it.
-
-        A reader that is ahead of this writer gets the image too: its ids may be of another numbering.
-        """
-        positions = self._positions()
+    def _go_on(self, images: list[Message], now_ns: Nanos) -> list[Message]:
+        """Pass over what the reader has; give what must come first: gaps where the ring lacks something, and images."""
+        positions = positions_of(self.wish.positions)
+        wanted = {stream: at for stream, at in positions.items() if self._stream(stream).wanted}
         state = {image.stream: image for image in images if not _is_venue(image.stream)}
-        found = {
-            stream: self._ring.end
-            for stream, position in positions.items()
-            if stream in state and state[stream].id_last == position
-        }
-        self._find({stream: at for stream, at in positions.items() if stream not in found}, found)
-        gaps: list[Message] = []
-        for stream, position in positions.items():
-            if stream in found:
-                self._stream(stream).from_index = found[stream]
-            else:
-                image = state.get(stream)
-                cause = f"{self.wish.reader} was away for longer than the messages that are kept"
-                line = image.line if image is not None else self.wish.reader
-                id_last = image.id_last if image is not None and image.id_last > position else 0
-                gaps.append(self._gap(stream, line, (position, id_last), cause, now_ns))
-        return gaps + [image for image in images if _is_venue(image.stream) or image.stream not in found]
-
-    def _positions(self) -> dict[StreamKey, int]:
-        """Give the reader's last ids of the streams that it wants."""
-        positions: dict[StreamKey, int] = {}
-        for name, position in self.wish.positions.items():
-            instrument, _, channel = name.rpartition("/")
-            key = (instrument, _CHANNELS[channel]) if channel in _CHANNELS else None
-            if key is not None and self._stream(key).wanted:
-                positions[key] = position
-        return positions
-
-    def _find(self, wanted: dict[StreamKey, int], found: dict[StreamKey, int]) -> None:
-        """Find, from the newest back, the index behind the message that brought each stream to its position."""
-        index = self._ring.end
-        oldest: dict[StreamKey, int] = {}
-        for message in self._ring.read_back():
-            if not wanted:
-                return
-            index -= 1
-            stream = message.stream
-            position = wanted.get(stream)
-            if position is None or not (message.kind is Kind.DELTA or message.kind is Kind.TRADE):
-                continue
-            if message.id_last > position:
-                oldest[stream] = message.id_prev
-                continue
-            del wanted[stream]
-            if message.id_last == position or stream in oldest:
-                found[stream] = index + 1
-        for stream, position in wanted.items():
-            if oldest.get(stream, NOWHERE) <= position:
-                found[stream] = self._ring.start
+        plan = resume(self._ring, wanted, {stream: image.id_last for stream, image in state.items()})
+        for stream, index in plan.from_index.items():
+            self._stream(stream).from_index = index
+        cause = f"{self.wish.reader} was away for longer than messages are kept"
+        gaps = [
+            self._gap(stream, state[stream].line if stream in state else self.wish.reader, ids, cause, now_ns)
+            for stream, ids in plan.missed.items()
+        ]
+        return gaps + [image for image in images if image.stream not in plan.from_index]
 
     # What is sent.
 
@@ -250,11 +221,13 @@ class LinkWriter:
         messages = self._collect_opening() if self._opening else self._collect()
         self._sent_ns = now_ns
         self._in_flight += 1
-        is_whole = not self._opening and self._cursor >= self._whole_from
+        is_whole = (self._is_extra or not self._opening) and self._cursor >= self._whole_from
         next_index = self._cursor if is_whole else NOWHERE
         header = BatchHeader(self.wish.link, self._index, next_index, now_ns, len(messages))
         self._index += 1
         data = encode_batch(header, join(messages))
+        if messages and messages[-1].kind is Kind.DELTA:
+            self.counts.age.record(now_ns - messages[-1].ts_recv_ns)
         self.counts.batches += 1
         self.counts.messages += len(messages)
         self.counts.bytes_sent += len(data)
@@ -278,7 +251,8 @@ class LinkWriter:
         room, at = self._settings.opening_bytes_max, self._opened
         opening = self._opening
         while at < len(opening) and room > 0:
-            self._stream(opening[at].stream).lines[opening[at].line] = opening[at].id_last
+            if opening[at].kind is not Kind.GAP:
+                self._stream(opening[at].stream).lines[opening[at].line] = opening[at].id_last
             room -= len(opening[at].raw)
             at += 1
         messages = opening[self._opened : at]
@@ -301,38 +275,45 @@ class LinkWriter:
             key = (message.instrument, message.channel)
             stream = streams.get(key) or self._stream(key)
             if stream.wanted and index >= stream.from_index:
-                stream.lines[message.line] = message.id_last
+                if message.id_last or message.line not in stream.lines:
+                    stream.lines[message.line] = message.id_last
                 messages.append(message)
                 room -= len(message.raw)
             index += 1
         self._cursor = index
         if self._fresh and index >= self._fresh_index:
-            messages += self._fresh
-            self._fresh = []
+            self._opening, self._fresh, self._is_extra = self._fresh, [], True
         return messages
 
     def _overrun(self, images: Images, now_ns: Nanos) -> None:
-        """The ring has gone past this reader: a gap per stream and line, then images, then on from now."""
+        """The ring has gone past this reader: gaps, then images, then on from now."""
         self.counts.overruns += 1
         opening = self._wanted_images(images(self._filter))
-        state = {(*image.stream, image.line): image.id_last for image in opening}
-        cause = f"{self.wish.reader} fell behind by {self._ring.end - self._cursor} messages"
+        gaps = self._gaps(opening, self._ring.end - self._cursor, now_ns)
+        self._cursor = self._ring.end
+        self._opening, self._opened, self._is_extra = gaps + opening, 0, False
+        self._fresh = []
+
+    def _gaps(self, images: list[Message], behind: int, now_ns: Nanos) -> list[Message]:
+        """Give a gap per stream and line, from the last id sent to the image; a line without image may be down by now."""
+        cause = f"{self.wish.reader} fell behind by {behind} messages"
+        state = {(*image.stream, image.line): image.id_last for image in images}
         sent = {
             (*key, line): id_last
             for key, stream in self._streams.items()
+            if stream.wanted
             for line, id_last in stream.lines.items()
         }
         gaps: list[Message] = []
         for instrument, channel, line in {**sent, **state}:
             place = (instrument, channel, line)
+            ids = (sent.get(place, 0), state.get(place, 0))
             if not _is_venue(place[:2]):
-                ids = (sent.get(place, 0), state.get(place, 0))
-                gaps.append(self._gap(place[:2], line, ids, cause, now_ns))
+                if ids[0] != ids[1] or not ids[0]:
+                    gaps.append(self._gap(place[:2], line, ids, cause, now_ns))
             elif place not in state:
                 gaps.append(parse(encode(LineDown(venue=instrument, cause=cause, ts_recv_ns=now_ns), line)))
-        self._cursor = self._ring.end
-        self._opening, self._opened = gaps + opening, 0
-        self._fresh = []
+        return gaps
 
     def _gap(self, key: StreamKey, line: str, ids: tuple[int, int], cause: str, now_ns: Nanos) -> Message:
         instrument, channel = key

@@ -22,12 +22,23 @@ START_TIMEOUT_S = 120.0
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 
 
+def keep_output_clean() -> None:
+    """Keep Ray's notices of dead workers off standard output, where a command's own output goes.
+
+    Deaths are part of the plan here and show in the status; Ray (2.60) has no public switch for these notices.
+    """
+    worker = ray._private.worker
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *arguments, **options: None
+
+
 def join(address: str = "auto") -> None:
     """Connect to a running cluster.
 
     Raises:
         PipelineError: there is none at the address.
     """
+    keep_output_clean()
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
@@ -49,6 +60,7 @@ def start_local(config: Config) -> None:
 
 
 def _init_local(labels: Labels) -> None:
+    keep_output_clean()
     ray.init(
         address="local",
         namespace=NAMESPACE,

@@ -1,31 +1,65 @@
-"""What a directory already holds: the last id of each stream, from the statistics of its newest segments."""
+"""What a directory already holds: the last ids and indexes of each stream, from the statistics of its newest segments."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raytrade.core.events import Channel
+
 
 def last_ids(directory: Path) -> dict[str, int]:
-    """Give the highest `id_last` per ``venue:symbol/channel`` among the streams' last days.
+    """Give the highest `id_last` (of trades: `sequence`) per ``venue:symbol/channel`` among the streams' last days.
 
     Segments that cannot be read are passed over: a recorder must start.
     """
-    ids: dict[str, int] = {}
-    for channel in directory.glob("venue=*/instrument=*/channel=*"):
-        days = sorted(channel.glob("date=*"))
-        found = [id_last for segment in days[-1].glob("*.parquet") for id_last in _last_id(segment)] if days else []
-        if found:
-            venue, symbol, name = (unquote(part.partition("=")[2]) for part in channel.parts[-3:])
-            ids[f"{venue}:{symbol}/{name}"] = max(found)
+    columns = {"book": "id_last", "trades": "sequence"}
+    return {
+        f"{instrument}/{channel}": highest
+        for (instrument, channel), segments in _newest_segments(directory).items()
+        if (highest := _highest(segments, columns.get(channel, ""))) is not None
+    }
+
+
+def next_indexes(directory: Path) -> dict[tuple[str, Channel], int]:
+    """Give the index that the next message of each stream gets, so that the count goes on without a hole."""
+    return {
+        (instrument, Channel[channel.upper()]): highest + 1
+        for (instrument, channel), segments in _newest_segments(directory).items()
+        if (highest := _highest(segments, "index")) is not None
+    }
+
+
+def trade_ids(directory: Path, instrument: str) -> set[bytes]:
+    """Give the trade ids of the last day of an instrument whose trades are not numbered."""
+    ids: set[bytes] = set()
+    for segment in _newest_segments(directory).get((instrument, "trades"), []):
+        with suppress(OSError, pa.ArrowInvalid):
+            column = pq.read_table(segment, columns=["trade_id"]).column("trade_id")
+            ids |= {str(trade_id).encode() for trade_id in column.to_pylist()}
     return ids
 
 
-def _last_id(segment: Path) -> list[int]:
-    column = "id_last" if "channel=book" in segment.parts else "sequence"
+def _newest_segments(directory: Path) -> dict[tuple[str, str], list[Path]]:
+    """Give the segments of the last day per (instrument, channel)."""
+    segments: dict[tuple[str, str], list[Path]] = {}
+    for channel in directory.glob("venue=*/instrument=*/channel=*"):
+        days = sorted(channel.glob("date=*"))
+        if days:
+            venue, symbol, name = (unquote(part.partition("=")[2]) for part in channel.parts[-3:])
+            segments[f"{venue}:{symbol}", name] = list(days[-1].glob("*.parquet"))
+    return segments
+
+
+def _highest(segments: list[Path], column: str) -> int | None:
+    return max((value for segment in segments for value in _highest_of(segment, column)), default=None)
+
+
+def _highest_of(segment: Path, column: str) -> list[int]:
     try:
         metadata = pq.read_metadata(segment)
         at = metadata.schema.to_arrow_schema().get_field_index(column)

@@ -72,11 +72,17 @@ class ParquetSink:
         StorageError: the directory cannot be made or written.
     """
 
-    def __init__(self, directory: Path, settings: SinkSettings | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: SinkSettings | None = None,
+        indexes: dict[tuple[str, Channel], int] | None = None,
+    ) -> None:
+        """`indexes`: where the count of each stream goes on, for a directory that holds some of it already."""
         self.directory = directory
         self._settings = settings or SinkSettings()
         self._partitions: dict[tuple[str, Channel, int], _Partition] = {}
-        self._indexes: dict[tuple[str, Channel], int] = {}
+        self._indexes = dict(indexes or {})
         self._gaps: list[Gap] = []
         self._start = f"{secrets.token_hex(4)}"
         self._segments = 0

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
 
 from raytrade.core.clock import SECOND, Clock
 from raytrade.core.events import Event, LineDown, LineUp
 from raytrade.errors import LineLost
 from raytrade.transport.backoff import Backoff
 from raytrade.transport.rest import WeightBudget, fetch
+from raytrade.transport.websocket import Websocket, open_websocket
 from raytrade.venues.protocol import (
     FRAME_BYTES_MAX,
+    Command,
     FetchSnapshot,
     Reconnect,
     Refused,
@@ -53,13 +52,15 @@ class Line:
         self._budget = budget
         self._backoff = Backoff(seed=sum(name.encode()))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._socket: ClientConnection | None = None
+        self._socket: Websocket | None = None
+        self._given_up = ""
 
     async def run(self, deliver: Deliver) -> None:
         """Connect, read, and connect again."""
         while True:
             opened_s = asyncio.get_running_loop().time()
             reason = await self._session(deliver)
+            self._given_up = ""
             self._closed(deliver, reason)
             if asyncio.get_running_loop().time() - opened_s > GOOD_AFTER_S:
                 self._backoff.reset()
@@ -67,59 +68,50 @@ class Line:
 
     async def _session(self, deliver: Deliver) -> str:
         """Run one connection; gives the reason of its end."""
-        url = self.machine.endpoint.url
-        try:
-            async with connect(
-                url,
-                open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=1,
-                max_size=FRAME_BYTES_MAX,
-                max_queue=1024,
-                compression=None,
-                ping_interval=20,
-                ping_timeout=20,
-            ) as socket:
-                self._socket = socket
-                await self._serve(socket, deliver)
-            return "the venue closed the connection"
-        except (OSError, WebSocketException, asyncio.TimeoutError, LineLost) as error:
-            return str(error) or type(error).__name__
-        finally:
-            self._socket = None
+        url, name = self.machine.endpoint.url, self.name
 
-    async def _serve(self, socket: ClientConnection, deliver: Deliver) -> None:
-        machine, clock = self.machine, self._clock
-        machine.receive_open(clock.now_ns())
-        await self._run_commands(deliver)
-        self.status.is_up = True
-        deliver(self.name, [LineUp(venue=machine.venue, ts_recv_ns=clock.now_ns())])
-        ticker = asyncio.create_task(self._tick(socket, deliver))
+        def open_(socket: Websocket) -> None:
+            now_ns = self._clock.now_ns()
+            self._socket = socket
+            self.machine.receive_open(now_ns)
+            self.status.is_up = True
+            deliver(name, [LineUp(venue=self.machine.venue, ts_recv_ns=now_ns)])
+            self._drain(deliver)
+
+        def receive(frame: bytes) -> None:
+            self.machine.receive_frame(frame, self._clock.now_ns())
+            self._drain(deliver)
+
         try:
-            async for frame in socket:
-                machine.receive_frame(frame, clock.now_ns())
-                events = machine.events()
-                if events:
-                    deliver(self.name, events)
-                commands = machine.commands()
-                if commands:
-                    await self._run(commands, deliver)
-            if ticker.done():
-                ticker.result()
+            socket = await open_websocket(url, open_, receive, FRAME_BYTES_MAX, OPEN_TIMEOUT_S)
+        except LineLost as error:
+            return error.reason
+        ticker = asyncio.create_task(self._tick(deliver))
+        try:
+            reason = await socket.closed
         finally:
             ticker.cancel()
+            socket.abort()
+            self._socket = None
+        return self._given_up or reason
 
-    async def _tick(self, socket: ClientConnection, deliver: Deliver) -> None:
+    def _drain(self, deliver: Deliver) -> None:
+        """Hand on what the machine delivered and run what it asks for."""
+        events = self.machine.events()
+        if events:
+            deliver(self.name, events)
+        commands = self.machine.commands()
+        if commands:
+            self._run(commands, deliver)
+
+    async def _tick(self, deliver: Deliver) -> None:
         """Let the machine watch its deadlines."""
         while True:
             await asyncio.sleep(TICK_S)
             due_ns = self.machine.deadline_ns()
             if due_ns is not None and self._clock.now_ns() >= due_ns:
                 self.machine.receive_timeout(self._clock.now_ns())
-                try:
-                    await self._run_commands(deliver)
-                except LineLost:
-                    await socket.close()
-                    raise
+                self._drain(deliver)
 
     def request_snapshot(self, symbol: str, deliver: Deliver) -> None:
         """Ask the venue for a fresh book, unless it was asked within the last second."""
@@ -128,23 +120,22 @@ class Line:
             return
         self.fetched_ns[symbol] = now_ns
         self.machine.request_snapshot(symbol, now_ns)
-        self._spawn(self._run_commands(deliver))
+        self._drain(deliver)
 
-    async def _run_commands(self, deliver: Deliver) -> None:
-        await self._run(self.machine.commands(), deliver)
-
-    async def _run(self, commands: list[SendFrame | FetchSnapshot | Reconnect | Refused], deliver: Deliver) -> None:
+    def _run(self, commands: list[Command], deliver: Deliver) -> None:
         for command in commands:
             match command:
                 case SendFrame(data):
                     if self._socket is not None:
-                        await self._socket.send(data)
+                        self._socket.send(data)
                 case FetchSnapshot():
                     self._spawn(self._fetch(command, deliver))
                 case Refused(symbol, reason):
                     self.status.refused[symbol] = reason
                 case Reconnect(reason):
-                    raise LineLost(self.name, reason)
+                    self._given_up = reason
+                    if self._socket is not None:
+                        self._socket.close()
 
     async def _fetch(self, command: FetchSnapshot, deliver: Deliver) -> None:
         while (wait_ns := self._budget.wait_ns(command.weight, self._clock.now_ns())) > 0:
@@ -158,7 +149,7 @@ class Line:
         deliver(self.name, self.machine.events())
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.ensure_future(_quietly(work))
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -171,14 +162,7 @@ class Line:
             self.status.reconnects += 1
             deliver(self.name, [LineDown(venue=self.machine.venue, cause=reason, ts_recv_ns=now_ns)])
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the socket, if there is one."""
         if self._socket is not None:
-            with suppress(OSError, WebSocketException):
-                await self._socket.close()
-
-
-async def _quietly(work: Coroutine[object, object, None]) -> None:
-    """A command whose connection went away in the meantime is void."""
-    with suppress(OSError, WebSocketException, LineLost):
-        await work
+            self._socket.close()

@@ -148,7 +148,7 @@ class Case:
 CASES = {
     "hitbtc-v2": Case("/api/2/ws/public", ("ETHBTC", "XRPBTC"), None, rebuild_hitbtc),
     "bybit-v5": Case("/v5/public/linear", ("BTCUSDT", "ETHUSDT"), 50, rebuild_bybit),
-    "gemini-v3": Case("/?snapshot=-1", ("btcusd", "ethusd"), None, rebuild_gemini),
+    "gemini": Case("/?snapshot=-1", ("btcusd", "ethusd"), None, rebuild_gemini),
     "gemini-v2": Case("/v2/marketdata", ("BTCUSD", "ETHUSD"), None, rebuild_gemini_v2),
     "coinbase-advanced": Case("/", ("BTC-USD", "ETH-USD"), None, rebuild_coinbase),
     "kraken-v2": Case("/v2", ("BTC/USD", "ETH/USD"), 10, rebuild_kraken),
@@ -163,7 +163,7 @@ def requests_for(venue: str, symbols: tuple[str, ...], verb: str = "subscribe") 
         return [{"method": method, "params": {"symbol": s}, "id": 1} for s in names]
     if venue == "bybit-v5":
         return [{"op": verb, "req_id": "r", "args": [f"orderbook.50.{s}" for s in names]}]
-    if venue == "gemini-v3":
+    if venue == "gemini":
         return [{"id": 1, "method": verb.upper(), "params": [f"{s}@depth@100ms" for s in names]}]
     if venue == "gemini-v2":
         return [{"type": verb, "subscriptions": [{"name": "l2", "symbols": names}]}]
@@ -175,7 +175,7 @@ def requests_for(venue: str, symbols: tuple[str, ...], verb: str = "subscribe") 
 REFUSALS = {
     "hitbtc-v2": '"code":2001',
     "bybit-v5": '"success":false',
-    "gemini-v3": '"status":400',
+    "gemini": '"status":400',
     "gemini-v2": "NoValidTradingPairs",
     "coinbase-advanced": '"type":"error"',
     "kraken-v2": '"success":false',

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.golden.recordings import Library, Recording
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return Library(tmp_path_factory.mktemp("recordings"))
+def library(captures: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(captures, tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +17,9 @@ from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap
 from raytrade.core.message import Kind, Message, decode
 from raytrade.importer import Importer, JsonObject
 from raytrade.rules import rule_of
-from raytrade.storage.captures import Capture
+from raytrade.storage.captures import Capture, CaptureRecord
 from raytrade.storage.sink import ParquetSink
 
-BESIDE = Path(__file__).resolve().parents[3] / "shared" / "captures"
-FOLDER = Path(os.environ.get("RAYTRADE_CAPTURES", BESIDE))
 DRAIN_NS: Nanos = 5 * SECOND
 
 BINANCE = [
@@ -91,10 +88,12 @@ class Tap(Arbiter):
 class Recording:
     """One recording after its import into `directory`."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, path: Path, expected: Path, directory: Path) -> None:
         self.name = name
+        self.path = path
         self.directory = directory
-        self.importer = Importer(Capture(path_of(name)), ParquetSink(directory))
+        self._expected = expected
+        self.importer = Importer(Capture(path), ParquetSink(directory))
         tap = self.importer._arbiter = Tap()
         self.importer.run()
         self.arrivals, self.given = tap.arrivals, tap.given
@@ -108,7 +107,7 @@ class Recording:
     @cached_property
     def expected(self) -> dict[str, Any]:
         """What an independent rebuild found."""
-        with gzip.open(FOLDER / "expected" / f"{self.name}.json.gz", "rt", encoding="utf-8") as file:
+        with gzip.open(self._expected, "rt", encoding="utf-8") as file:
             found: dict[str, Any] = json.load(file)
             return found
 
@@ -131,26 +130,46 @@ class Recording:
 
 
 class Library:
-    """The recordings, each imported when it is first asked for."""
+    """The recordings of a folder, each imported when it is first asked for."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, folder: Path, directory: Path) -> None:
+        self._folder = folder
         self._directory = directory
         self._recordings: dict[str, Recording] = {}
 
     def __call__(self, name: str) -> Recording:
+        """Give the recording, or skip the test."""
         recording = self._recordings.get(name)
         if recording is None:
-            recording = self._recordings[name] = Recording(name, self._directory / name.replace("/", "-"))
+            path = self._need(f"{name}.jsonl.gz")
+            expected = self._need(f"expected/{name}.json.gz")
+            recording = Recording(name, path, expected, self._directory / name.replace("/", "-"))
+            self._recordings[name] = recording
         return recording
 
+    def _need(self, name: str) -> Path:
+        path = self._folder / name
+        if not path.is_file():
+            pytest.skip(f"no recording {path}")
+        return path
 
-def path_of(name: str) -> Path:
-    """Give the recording's path, or skip the test."""
-    path = FOLDER / f"{name}.jsonl.gz"
-    for needed in (path, FOLDER / "expected" / f"{name}.json.gz"):
-        if not needed.is_file():
-            pytest.skip(f"no recording {needed}")
-    return path
+
+class Partial(NamedTuple):
+    """What an import gave that some records were kept from."""
+
+    importer: Importer
+    given: list[Message]
+
+
+def import_records(capture: Capture, records: list[CaptureRecord]) -> Partial:
+    """Import these records, without a sink."""
+    importer = Importer(capture)
+    tap = importer._arbiter = Tap()
+    for number, record in enumerate(records, start=2):
+        importer._receive(record, number)
+    importer._run_timers(importer._now_ns + DRAIN_NS)
+    tap.validate()
+    return Partial(importer, tap.given)
 
 
 def arbitrate(arrivals: list[Arrival]) -> list[Message]:

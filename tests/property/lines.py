@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class Truth:
         rng = random.Random(seed)
         self.id_start, self.id_end = id_start, id_start + count
         self.changes: list[tuple[Side, int, int]] = []
-        self._states = [{Side.BUY: {}, Side.SELL: {}}]
+        self._states: list[dict[Side, dict[int, int]]] = [{Side.BUY: {}, Side.SELL: {}}]
         for n in range(count + 40):
             side = rng.choice((Side.BUY, Side.SELL))
             price = rng.randint(80, 99) if side is Side.BUY else rng.randint(101, 120)
@@ -195,10 +196,11 @@ def run(
     answer: Answer | None = None,
     name: str = "out",
     tail_ns: int = 10 * SECOND,
+    validate: bool = True,
 ) -> tuple[Arbiter, list[Arrival]]:
     """Feed the arrivals in order, timers and answers to snapshot requests between them; give all that came out."""
     arbiter = Arbiter(name, lambda _instrument, _channel: rule, settings or ArbiterSettings())
-    queue = sorted(arrivals, key=lambda arrival: arrival.now_ns)
+    queue = deque(sorted(arrivals, key=lambda arrival: arrival.now_ns))
     out: list[Arrival] = []
     end_ns = (queue[-1].now_ns if queue else START_NS) + tail_ns
     now_ns = 0
@@ -210,9 +212,11 @@ def run(
             consumer.take(messages)
         for wanted in arbiter.commands():
             if answer is not None:
-                queue.extend(answer(wanted, now_ns))
-                queue.sort(key=lambda arrival: arrival.now_ns)
-        arbiter.validate()
+                late = sorted([*queue, *answer(wanted, now_ns)], key=lambda arrival: arrival.now_ns)
+                queue.clear()
+                queue.extend(late)
+        if validate:
+            arbiter.validate()
 
     while queue or ((due_ns := arbiter.deadline_ns()) is not None and due_ns <= end_ns):
         due_ns = arbiter.deadline_ns()
@@ -220,7 +224,7 @@ def run(
             now_ns = max(now_ns, due_ns)
             arbiter.receive_timeout(now_ns)
         else:
-            arrival = queue.pop(0)
+            arrival = queue.popleft()
             now_ns = arrival.now_ns
             arbiter.receive(arrival.line, arrival.message, now_ns)
         settle()

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from raytrade.arbitration import Rule, SnapshotWanted, StreamRule
 from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.clock import MILLISECOND, SECOND
-from raytrade.core.events import Channel, Flag, Gap, GapKind, LineDown
-from raytrade.core.message import Kind
+from raytrade.core.events import Channel, Flag, Gap, GapKind, LineDown, Side
+from raytrade.core.message import Kind, Message
 from tests.property.lines import (
     NAME,
     START_NS,
     STREAM,
+    Answer,
     Arrival,
     Consumer,
     Truth,
@@ -28,7 +29,7 @@ from tests.property.lines import (
     trade,
 )
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=40, deadline=None)
 LOOSE = StreamRule(Rule.LOOSE, contiguous=True)
 STRICT = StreamRule(Rule.STRICT, contiguous=True)
 DENSE = StreamRule(Rule.DENSE, contiguous=True)
@@ -36,6 +37,7 @@ PROVED = StreamRule(Rule.LEAD, in_band=True, checksum="top 3")
 LEAD = StreamRule(Rule.LEAD, in_band=True)
 REORDER_NS = 30 * MILLISECOND
 
+Window = tuple[int, int]
 seeds = st.integers(0, 2**32)
 
 
@@ -69,7 +71,7 @@ def delivered(
     return arrivals
 
 
-def answers(truth: Truth, lag_ns: int = 50 * MILLISECOND, stops: list[int] | None = None):
+def answers(truth: Truth, lag_ns: int = 50 * MILLISECOND, stops: list[int] | None = None) -> Answer:
     """Answer requests by the venue's book at that time (at the last of `stops`, where windows end)."""
 
     def answer(wanted: SnapshotWanted, now_ns: int) -> list[Arrival]:
@@ -96,7 +98,9 @@ def runs(windows: list[tuple[int, int]], present: set[tuple[int, int]]) -> list[
     return found
 
 
-def chain_case(seed: int, loss: float, lines: int, count: int = 150, *, loose: bool):
+def chain_case(
+    seed: int, loss: float, lines: int, count: int = 150, *, loose: bool
+) -> tuple[Truth, list[Arrival], list[Window], list[list[Window]]]:
     """Give a truth, its arrivals, and the windows of each line that were delivered."""
     rng = random.Random(seed)
     truth = Truth(seed, count)
@@ -327,9 +331,7 @@ def test_proved_stream_resyncs_from_any_lines_snapshot(seed: int, lines: int) ->
 
     def answer(wanted: SnapshotWanted, now_ns: int) -> list[Arrival]:
         number = min(truth.id_end, truth.id_start + max(0, (now_ns - START_NS) // (10 * MILLISECOND)))
-        event = truth.snapshot(
-            number, flags=Flag.CHECKED, state_hash=truth.book(number).state_hash(3), epoch=now_ns
-        )
+        event = truth.snapshot(number, flags=Flag.CHECKED, state_hash=truth.book(number).state_hash(3), epoch=now_ns)
         return [Arrival(now_ns + 50 * MILLISECOND, "a", message(event, "a"))]
 
     consumer = Consumer(truth, follow_ids=False)
@@ -338,10 +340,10 @@ def test_proved_stream_resyncs_from_any_lines_snapshot(seed: int, lines: int) ->
     assert counts.gaps == len(consumer.gaps)
     assert counts.resyncs == counts.gaps - (not consumer.usable)
     assert consumer.usable
-    top = [consumer.book.levels(side, 3) for side in (1, 2)]
+    top = [consumer.book.levels(side, 3) for side in (Side.BUY, Side.SELL)]
     number = truth.id_start + (consumer.book.ts_venue_ns - START_NS) // (10 * MILLISECOND)
     if not any(each.flags & Flag.SPLICE for each in consumer.applied[-1:]):
-        assert top == [truth.book(number).levels(side, 3) for side in (1, 2)]
+        assert top == [truth.book(number).levels(side, 3) for side in (Side.BUY, Side.SELL)]
 
 
 class TrueStates(Consumer):
@@ -351,7 +353,7 @@ class TrueStates(Consumer):
         super().__init__(truth, follow_ids=False)
         self.number = truth.id_start
 
-    def _apply(self, each) -> None:
+    def _apply(self, each: Message) -> None:
         super()._apply(each)
         assert self.truth is not None
         for number in range(self.number, self.truth.id_end + 1):
@@ -361,7 +363,7 @@ class TrueStates(Consumer):
         raise AssertionError(f"no venue state at or after {self.number}")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=seeds, lines=st.integers(2, 3), breaks=st.booleans())
 def test_standbys_take_over_without_a_seam(seed: int, lines: int, breaks: bool) -> None:
     rng = random.Random(seed)

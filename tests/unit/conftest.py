@@ -1,27 +1,37 @@
-"""Unit tests test machines: no cluster, no socket to anywhere, no sleeping."""
+"""Unit tests test machines: no cluster, no socket to any host, no sleeping."""
 
 from __future__ import annotations
 
 import socket
+import sys
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
+HOSTS = (socket.AF_INET, socket.AF_INET6)
 
-def _forbidden(what: str) -> Callable[..., NoReturn]:
-    def refuse(*_: object, **__: object) -> NoReturn:
-        pytest.fail(f"a unit test must not use {what}", pytrace=True)
 
-    return refuse
+def _refuse(*_: object, **__: object) -> NoReturn:
+    pytest.fail("a unit test must not sleep, and not start Ray")
+
+
+def _unless_to_a_host(name: str) -> Any:
+    original = getattr(socket.socket, name)
+
+    def checked(self: socket.socket, *arguments: Any) -> Any:
+        if self.family in HOSTS:
+            pytest.fail(f"a unit test must not {name} a socket")
+        return original(self, *arguments)
+
+    return checked
 
 
 @pytest.fixture(autouse=True)
 def forbid_io(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse connections, sleeping and Ray (which cannot start without them; its module need not be loaded)."""
-    monkeypatch.setattr(socket.socket, "connect", _forbidden("sockets"))
-    monkeypatch.setattr(socket.socket, "bind", _forbidden("sockets"))
-    monkeypatch.setattr(socket, "create_connection", _forbidden("sockets"))
-    monkeypatch.setattr(time, "sleep", _forbidden("time.sleep"))
-    monkeypatch.setattr("ray.init", _forbidden("ray.init"))
+    """Refuse sockets to hosts (Ray cannot start without them either), and sleeping."""
+    for name in ("connect", "bind"):
+        monkeypatch.setattr(socket.socket, name, _unless_to_a_host(name))
+    monkeypatch.setattr(time, "sleep", _refuse)
+    if "ray" in sys.modules:
+        monkeypatch.setattr(sys.modules["ray"], "init", _refuse)

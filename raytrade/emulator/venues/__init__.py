@@ -21,7 +21,7 @@ DIALECTS: dict[str, Callable[[tuple[str, ...]], Dialect]] = {
     "bybit-v5": BybitDialect,
     "coinbase-advanced": CoinbaseDialect,
     "gemini-v2": GeminiV2Dialect,
-    "gemini-v3": GeminiDialect,
+    "gemini": GeminiDialect,
     "hitbtc-v2": HitbtcDialect,
     "kraken-v2": KrakenDialect,
 }

@@ -1,0 +1,209 @@
+"""One measured run: the exchange, one system, warm-up, a quiet interval, the traffic, and the checks afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from .exchange import BURST, UNPACED, run_exchange
+from .market import FIRST_ID, Market, digest
+from .processes import Usage, memory_mb
+from .results import Measurement, join_times, latency_figures, thirds_p99_ms
+from .system import Failed, System, Task, Unavailable
+from .timelog import AppliedLog, SentLog
+
+COLLECTORS = 2
+WARM_UPDATES = 200
+WARM_RATE = 200.0
+START_TIMEOUT_S = 20.0
+SUBSCRIBE_TIMEOUT_S = 60.0
+LAG_TIMEOUT_S = 60.0
+STALL_TIMEOUT_S = 10.0
+POLL_S = 0.005
+SPARE = 10_000
+"""Room in the log for what comes twice, so that it is seen."""
+
+MakeSystem = Callable[[Task], System]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is sent: `updates` at `rate` a second, or in a burst, or as fast as it is taken; `name` says so for people."""
+
+    name: str
+    updates: int
+    rate: float
+
+    @classmethod
+    def parse(cls, name: str, seconds: float, burst_updates: int, most_updates: int) -> Load:
+        """Read ``200`` (a rate), ``burst`` or ``max``."""
+        if name == "burst":
+            return cls(name, burst_updates, BURST)
+        if name == "max":
+            return cls(name, most_updates, UNPACED)
+        return cls(name, max(1, int(float(name) * seconds)), float(name))
+
+
+class _ExchangeProcess:
+    def __init__(self, sent_path: Path, capacity: int) -> None:
+        self._control, child = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self._process: Any = context.Process(target=run_exchange, args=(child, str(sent_path), capacity), daemon=True)
+        self._process.start()
+        child.close()
+        self.port = int(self._answer(START_TIMEOUT_S))
+
+    @property
+    def roots(self) -> dict[int, str]:
+        return {self._process.pid: "exchange"}
+
+    def _answer(self, timeout_s: float) -> Any:
+        if not self._control.poll(timeout_s):
+            raise Failed("the exchange does not answer")
+        return self._control.recv()
+
+    def status(self) -> dict[str, int]:
+        self._control.send(("status",))
+        return dict(self._answer(START_TIMEOUT_S))
+
+    def send(self, count: int, rate: float) -> None:
+        """Begin to send; `sent` waits for the end."""
+        self._control.send(("send", count, rate))
+
+    def sent(self, timeout_s: float) -> dict[str, int]:
+        return dict(self._answer(timeout_s))
+
+    def stop(self) -> None:
+        self._control.close()
+        self._process.join(3)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(3)
+
+
+class Run:
+    """Measures `make` under `load`; use `measure`."""
+
+    def __init__(self, make: MakeSystem, load: Load, stack: ExitStack) -> None:
+        self.load = load
+        self.directory = Path(tempfile.mkdtemp(prefix="rb-"))
+        stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        total = WARM_UPDATES + load.updates
+        self.exchange = _ExchangeProcess(self.directory / "sent", total)
+        stack.callback(self.exchange.stop)
+        self.task = Task(self.exchange.port, self.directory, total + SPARE, FIRST_ID + total - 1)
+        self.sent_log = SentLog(self.directory / "sent", total)
+        self.applied_log = AppliedLog(self.task.applied_path, total + SPARE)
+        self.system = make(self.task)
+        stack.callback(self.system.stop)
+
+    def run(self, measurement: Measurement, idle_s: float) -> None:
+        """Fill in the measurement."""
+        self.system.start()
+        self._until(lambda: self.exchange.status()["subscribers"] == COLLECTORS, SUBSCRIBE_TIMEOUT_S, "no subscribers")
+        self._warm_up()
+        roots = self.system.roots()
+        measurement.idle_cpu_ms_per_s = self._idle(roots, idle_s)
+        before, exchange_before = Usage(roots), Usage(self.exchange.roots)
+        self._send_measured(measurement)
+        exchange_spent = Usage(self.exchange.roots).since(exchange_before)
+        self.system.drain()
+        spent = Usage(roots).since(before)
+        updates = measurement.updates = self.load.updates
+        measurement.cpu_us = {role: seconds * 1e6 / updates for role, seconds in spent.items()}
+        measurement.exchange_cpu_us = sum(exchange_spent.values()) * 1e6 / updates
+        measurement.memory_mb = memory_mb(roots)
+        self._join(measurement)
+        self._check(measurement)
+
+    def _warm_up(self) -> None:
+        self.exchange.send(WARM_UPDATES, WARM_RATE)
+        self.exchange.sent(WARM_UPDATES / WARM_RATE + START_TIMEOUT_S)
+        self._until(lambda: self._reached(WARM_UPDATES), START_TIMEOUT_S, "the first updates did not arrive")
+
+    def _reached(self, count: int) -> bool:
+        return self.applied_log.last_id() >= FIRST_ID + count - 1
+
+    @staticmethod
+    def _idle(roots: dict[int, str], idle_s: float) -> dict[str, float]:
+        if not idle_s:
+            return {}
+        time.sleep(0.2)
+        before, start_s = Usage(roots), time.monotonic()
+        time.sleep(idle_s)
+        seconds = time.monotonic() - start_s
+        return {role: spent * 1000 / seconds for role, spent in Usage(roots).since(before).items()}
+
+    def _send_measured(self, measurement: Measurement) -> None:
+        load = self.load
+        self.exchange.send(load.updates, load.rate)
+        length_s = load.updates / load.rate if load.rate > 0 else 0.0
+        status = self.exchange.sent(length_s * 3 + LAG_TIMEOUT_S)
+        if status["lost"]:
+            measurement.problems.append(f"{status['lost']} connections lost")
+        self._wait_applied()
+
+    def _wait_applied(self) -> None:
+        """Wait for the last update; give up when nothing has moved for a while (the check then says what is missing)."""
+        last, moved_s, deadline_s = 0, time.monotonic(), time.monotonic() + LAG_TIMEOUT_S
+        while not self._reached(WARM_UPDATES + self.load.updates):
+            now_s, at = time.monotonic(), self.applied_log.last_id()
+            if at != last:
+                last, moved_s = at, now_s
+            if now_s > deadline_s or now_s - moved_s > STALL_TIMEOUT_S:
+                raise Failed(f"stuck {self.task.last_id - at} updates before the end")
+            time.sleep(POLL_S)
+
+    def _join(self, measurement: Measurement) -> None:
+        sent = self.sent_log.times(WARM_UPDATES, self.load.updates)
+        pairs = self.applied_log.pairs()
+        delays, problems = join_times(sent, pairs, FIRST_ID + WARM_UPDATES)
+        measurement.problems += problems
+        measurement.latency_ms = latency_figures(delays)
+        measurement.latency_thirds_p99_ms = thirds_p99_ms(delays)
+        measurement.seconds = (max(applied_ns for _, applied_ns in pairs) - sent[0]) / 1e9
+        # The first update marks the beginning of the interval and the last one its end: a rate counts the steps.
+        measurement.achieved = max(1, self.load.updates - 1) / measurement.seconds
+
+    def _check(self, measurement: Measurement) -> None:
+        total = WARM_UPDATES + self.load.updates
+        path = self.task.digest_path
+        self._until(path.exists, START_TIMEOUT_S, "the strategy did not give its book")
+        if path.read_text() != digest(*Market().book(total)):
+            measurement.problems.append("the final book is not the exchange's")
+        column = self.system.id_column
+        recorded = ds.dataset(self.task.recording, format="parquet").to_table(columns=[column])
+        wanted = set(range(FIRST_ID + WARM_UPDATES, FIRST_ID + total))
+        missing = len(wanted - set(recorded.column(column).unique().to_pylist()))
+        if missing:
+            measurement.problems.append(f"{missing} updates not recorded")
+
+    @staticmethod
+    def _until(holds: Callable[[], bool], timeout_s: float, problem: str) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > deadline_s:
+                raise Failed(problem)
+            time.sleep(0.02)
+
+
+def measure(name: str, make: MakeSystem, load: Load, repeat: int, idle_s: float) -> Measurement:
+    """Measure one run; what failed is in its problems. Raises `Unavailable`."""
+    measurement = Measurement(system=name, rate=load.name, repeat=repeat)
+    with ExitStack() as stack:
+        try:
+            Run(make, load, stack).run(measurement, idle_s)
+        except Unavailable:
+            raise
+        except (Failed, OSError) as error:
+            measurement.problems.append(str(error))
+    return measurement
