@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ class Session:
                     self._measure(system, load, repeat)
         if options.saturation:
             for system in options.systems.split(","):
-                self.saturation[system] = highest_sustained(lambda rate, name=system: self._holds(name, rate), *SEARCH)
+                self.saturation[system] = highest_sustained(partial(self._holds, system), *SEARCH)
 
     def _holds(self, system: str, rate: int) -> bool:
         load = Load.parse(str(rate), self.options.seconds, 0, 0)
@@ -151,4 +153,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

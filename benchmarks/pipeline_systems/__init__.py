@@ -1,1 +1,1 @@
-"""The systems that `benchmarks.pipeline` measures, the exchange they are all fed by, and what is made of the numbers."""
+"""The systems that `benchmarks.pipeline` measures, the exchange that feeds them, and what is made of the numbers."""

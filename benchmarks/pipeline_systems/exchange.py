@@ -89,7 +89,7 @@ class Exchange:
             "bids": texts(sorted(bids.items(), reverse=True)),
             "asks": texts(sorted(asks.items())),
         }
-        return connection.respond(200, json.dumps(body))  # type: ignore[arg-type]
+        return connection.respond(200, json.dumps(body))
 
     # Sending.
 

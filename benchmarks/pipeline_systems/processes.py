@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 _CPUCLOCK_SCHED = 2
-"""The kernel's number for the clock of a process, see clock_getcpuclockid(3): finer than the ticks of /proc/PID/stat."""
+"""The kernel's number for the clock of a process, see clock_getcpuclockid(3): finer than /proc/PID/stat."""
 
 
 class Usage:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import tempfile
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from .market import SYMBOL
+from .ray_environment import set_environment
 from .system import READY_TIMEOUT_S, Failed, Task
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.1
 STOP_TIMEOUT_S = 60.0
 
@@ -86,15 +84,11 @@ def _config(task: Task, same_node: str, copies: int) -> dict[str, Any]:
 
 
 def run_pipeline(control: Connection, config: dict[str, Any], temporary: str) -> None:
-    """Run the pipeline (entry of the process): says an empty text when it is up and after each command, else the problem."""
-    os.environ |= {
-        "RAY_TMPDIR": temporary,
-        "RAY_AUTH_MODE": "disabled",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
-    from raytrade.pipeline.environment import prepare
+    """Run the pipeline (entry of the process).
 
-    prepare()
+    It says an empty text when it is up and after each command, else what is wrong.
+    """
+    set_environment(temporary)
     import ray
 
     try:
@@ -143,9 +137,9 @@ class _Driver:
 
     def _drain(self, last_id: int) -> None:
         """Wait until every recorder has taken the last update, and have them write."""
-        from raytrade.actors.upstreams import NAMESPACE
-
         import ray
+
+        from raytrade.actors.upstreams import NAMESPACE
 
         def is_taken() -> bool:
             coverages = [actor["coverage"] for actor in self._actors("recorder")]
@@ -154,7 +148,8 @@ class _Driver:
         self._until(is_taken, STOP_TIMEOUT_S / 2, "the recorder did not get the last update")
         for part in self._config.recorders:
             actor = ray.get_actor(f"{self._config.name}-recorder-{part.name}", namespace=NAMESPACE)
-            problem = ray.get(actor.flush.remote(), timeout=STOP_TIMEOUT_S / 2)
+            reference: Any = actor.flush.remote()
+            problem = str(ray.get(reference, timeout=STOP_TIMEOUT_S / 2))
             if problem:
                 raise Failed(problem)
 

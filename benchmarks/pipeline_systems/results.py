@@ -16,7 +16,7 @@ GROWTH_FLOOR_MS = 5.0
 
 
 class Measurement(msgspec.Struct, kw_only=True):
-    """One run. Times in milliseconds from the exchange's socket to the strategy's book; CPU in microseconds an update."""
+    """One run. Times are from the exchange's socket to the strategy's book; CPU is microseconds an update."""
 
     system: str
     rate: str
@@ -154,7 +154,7 @@ COLUMNS = ("system", "rate", *(f"{name} ms" for name in QUANTILES), "achieved/s"
 
 
 def table(rows: list[Measurement], reference: str) -> list[list[str]]:
-    """Give the lines of the result table, the heading first; ratios (in brackets) are to `reference` at the same rate."""
+    """Give the lines of the result table, heading first; ratios (in brackets) are to `reference` at the same rate."""
     references = {row.rate: row for row in rows if row.system == reference}
     lines = [list(COLUMNS)]
     for row in rows:
@@ -166,9 +166,7 @@ def table(rows: list[Measurement], reference: str) -> list[list[str]]:
 def _line(row: Measurement, base: Measurement | None) -> list[str]:
     if not row.latency_ms:
         return [row.system, row.rate, f"failed: {'; '.join(row.problems)}"] + [""] * (len(COLUMNS) - 3)
-    cells = [
-        _cell(value, base.latency_ms.get(name) if base else None, 2) for name, value in row.latency_ms.items()
-    ]
+    cells = [_cell(value, base.latency_ms.get(name) if base else None, 2) for name, value in row.latency_ms.items()]
     cells.append(_cell(row.achieved, base.achieved if base else None, 0))
     cells.append(_cell(row.cpu_us_total, base.cpu_us_total if base else None, 0))
     return [row.system, row.rate, *cells, f"{row.idle_total:.1f}", f"{row.memory_mb:.0f}"]
@@ -182,10 +180,12 @@ def _cell(value: float, base: float | None, digits: int) -> str:
 def aligned(lines: list[list[str]]) -> str:
     """Write a table as text: the first two columns to the left, numbers to the right."""
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    rows = [
-        "  ".join(cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
+    rows = []
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        rows.append(
+            "  ".join(cell.rjust(width) if at > 1 else cell.ljust(width) for at, (cell, width) in enumerate(cells))
+        )
     return "\n".join(row.rstrip() for row in rows)
 
 

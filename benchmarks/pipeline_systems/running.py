@@ -37,7 +37,7 @@ MakeSystem = Callable[[Task], System]
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: `updates` at `rate` a second, or in a burst, or as fast as it is taken; `name` says so for people."""
+    """What is sent: `updates` at `rate` a second, in a burst, or as fast as it is taken; `name` says so for people."""
 
     name: str
     updates: int
@@ -153,7 +153,7 @@ class Run:
         self._wait_applied()
 
     def _wait_applied(self) -> None:
-        """Wait for the last update; give up when nothing has moved for a while (the check then says what is missing)."""
+        """Wait for the last update; give up when nothing has moved for a while."""
         last, moved_s, deadline_s = 0, time.monotonic(), time.monotonic() + LAG_TIMEOUT_S
         while not self._reached(WARM_UPDATES + self.load.updates):
             now_s, at = time.monotonic(), self.applied_log.last_id()

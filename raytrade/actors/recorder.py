@@ -101,7 +101,7 @@ class Recorder:
             self._problem = str(error)
 
     def _cover(self, message: Message) -> None:
-        if message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
+        if message.flags & (Flag.UNAPPLIED | Flag.HISTORY) or message.kind in (Kind.LINE_UP, Kind.LINE_DOWN):
             return
         self._history.follow(message)
         if message.kind is Kind.DELTA or message.kind is Kind.TRADE:

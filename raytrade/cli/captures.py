@@ -14,10 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from raytrade.cli.output import wide_console
 from raytrade.errors import ConfigError, StorageError
 from raytrade.importer import Importer, JsonObject
 from raytrade.storage.captures import Capture
 from raytrade.storage.sink import ParquetSink
+
+PIPED_COLUMNS = 200
+"""Width of the tables where no terminal tells one, so that no name is cut."""
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +101,9 @@ def _print(capture: Capture, summary: JsonObject, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(summary).decode())
         return
-    console = Console()
+    console = wide_console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_COLUMNS)
     console.print(f"{capture.path.name}: {summary['venue']}, {summary['undecodable']} undecodable frames")
     for title, rows in (("line", summary["lines"]), ("instrument", summary["instruments"])):
         assert isinstance(rows, dict)
@@ -105,7 +111,8 @@ def _print(capture: Capture, summary: JsonObject, as_json: bool) -> None:
 
 
 def _table(title: str, rows: dict[str, dict[str, object]]) -> Table:
-    table = Table(title)
+    table = Table()
+    table.add_column(title, overflow="fold")
     names = [name for name in next(iter(rows.values()), {}) if name != "top"]
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from raytrade.cli.output import wide_console
 from raytrade.errors import ConfigError
 from raytrade.pipeline import environment
 
@@ -33,4 +33,4 @@ def demo(
     from raytrade.demo import DemoSettings, run_demo
 
     settings = DemoSettings(capture=str(capture) if capture else "", directory=str(out) if out else "")
-    raise typer.Exit(run_demo(settings, Console()))
+    raise typer.Exit(run_demo(settings, wide_console()))

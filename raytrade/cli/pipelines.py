@@ -12,10 +12,10 @@ import msgspec
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from raytrade.cli.latency import latency_table
+from raytrade.cli.output import wide_console
 from raytrade.config import Config, StrategyConfig, load_config
 from raytrade.errors import ConfigError, PipelineError
 
@@ -114,7 +114,7 @@ def show_status(
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    console = Console()
+    console = wide_console()
     if latency:
         console.print(latency_table(found["actors"]))
         return

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from raytrade.cli.output import wide_console
 from raytrade.venues import VENUES
 from raytrade.venues.protocol import Limits, VenueSpec
 
@@ -28,7 +28,7 @@ def show_venues(
     if as_json:
         print(msgspec.json.encode({name: _description(spec) for name, spec in VENUES.items()}).decode())
         return
-    console = Console()
+    console = wide_console()
     table = Table(title="Venues", show_lines=True)
     for heading in ("venue", "channel", "merge class", "integrity test", "book from", "limits"):
         table.add_column(heading, overflow="fold")

@@ -16,8 +16,6 @@ CACHE_ENTRIES_MAX = 65_536
 POWERS: tuple[int, ...] = tuple(10**digits for digits in range(FRACTION_DIGITS_MAX + 1))
 """Powers of ten by scale."""
 
-_DIGITS = frozenset("0123456789")
-
 
 def split_decimal(text: str) -> tuple[str, str]:
     """Split plain decimal text into its integer and fractional digits.
@@ -26,7 +24,7 @@ def split_decimal(text: str) -> tuple[str, str]:
         DecodeError: the text is not an unsigned plain decimal number within the limits.
     """
     whole, _, fraction = text.partition(".")
-    if not whole or not (_DIGITS.issuperset(whole) and _DIGITS.issuperset(fraction)):
+    if not (text.isascii() and whole.isdigit() and (fraction.isdigit() or not fraction)):
         raise DecodeError("not a price or size", text[:64])
     if len(fraction) > FRACTION_DIGITS_MAX:
         fraction = fraction.rstrip("0")
@@ -79,11 +77,12 @@ class DecimalColumn(dict[str, int]):
 
     def __missing__(self, text: str) -> int:
         whole, fraction = split_decimal(text)
-        if len(fraction) > self.scale:
+        missing = self.scale - len(fraction)
+        if missing < 0:
             raise FinerScale(len(fraction))
         if len(self) >= CACHE_ENTRIES_MAX:
             self.clear()
-        value = self[text] = int(whole + fraction.ljust(self.scale, "0"))
+        value = self[text] = int(whole + fraction) * POWERS[missing]
         return value
 
     def refine(self, scale: int) -> None:
@@ -115,11 +114,9 @@ class Quantizer:
 
     def _side(self, side: list[tuple[str, str]]) -> tuple[int, ...]:
         prices, sizes = self.prices, self.sizes
-        flat: list[int] = []
-        append = flat.append
-        for price, size in side:
-            append(prices[price])
-            append(sizes[size])
+        flat = [0] * (2 * len(side))
+        flat[::2] = [prices[price] for price, _ in side]
+        flat[1::2] = [sizes[size] for _, size in side]
         return tuple(flat)
 
     def _refine(self, sides: tuple[list[tuple[str, str]], ...]) -> None:

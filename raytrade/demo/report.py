@@ -61,6 +61,11 @@ def milliseconds(duration_ns: int) -> str:
     return f"{duration_ns / MILLISECOND:.1f}"
 
 
+def short(name: str) -> str:
+    """Leave out of a line's or an actor's name what all of them begin with."""
+    return name.removeprefix("demo-collector-")
+
+
 def print_report(console: Console, result: DemoResult, failures: list[str]) -> None:
     """Print tables and verdict."""
     console.print(_lines_table(result))
@@ -82,7 +87,7 @@ def _lines_table(result: DemoResult) -> Table:
         lead = msgspec.convert(line["lead"], Histogram, strict=False)
         counts = [str(line[key]) for key in ("updates", "wins", "duplicates", "gaps_seen", "gaps_healed")]
         quantiles = [milliseconds(lead.quantile_ns(share)) for share in (0.5, 0.99)]
-        table.add_row(name, *counts, *quantiles)
+        table.add_row(short(name), *counts, *quantiles)
     return table
 
 
@@ -94,8 +99,8 @@ def _summary_table(result: DemoResult) -> Table:
         ("updates missed by the files", result.missed_by_files),
         ("updates that came twice", result.repeated),
         ("duplicates dropped", sum(line["duplicates"] for line in result.lines.values())),
-        ("socket cut", result.cut_line),
-        ("collector killed (SIGKILL) and back", f"{result.killed} (pid {result.killed_pid})"),
+        ("socket cut", short(result.cut_line)),
+        ("collector killed (SIGKILL) and back", f"{short(result.killed)} (pid {result.killed_pid})"),
         ("latency socket to strategy, p50 / p99 ms", " / ".join(milliseconds(latency.quantile_ns(q)) for q in (0.5, 0.99))),
         ("rows recorded", result.recorder["sink"]["rows"] + result.recorder["sink"]["messages_pending"]),
     ]

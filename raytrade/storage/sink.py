@@ -215,6 +215,9 @@ class ParquetSink:
         except OSError as error:
             _discard(temporary, path)
             raise StorageError(str(path), f"cannot be written: {_reason(error)}") from None
+        except BaseException:
+            _discard(temporary, path)
+            raise
         self.counts.segments += 1
         self.counts.bytes_written += size
 

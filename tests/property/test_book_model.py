@@ -52,9 +52,9 @@ class Model:
                 for price in sorted(half, reverse=best_first)[step.depth :]:
                     del half[price]
             elif step.kind != "unapplied":
-                for price, size in rows:
-                    half[Fraction(price, 10 ** step.scales[0])] = Fraction(size, 10 ** step.scales[1])
-                for price in [price for price, size in half.items() if not size]:
+                for ticks, lots in rows:
+                    half[Fraction(ticks, 10 ** step.scales[0])] = Fraction(lots, 10 ** step.scales[1])
+                for price in [key for key, size in half.items() if not size]:
                     del half[price]
 
     def levels(self, side: Side) -> list[tuple[Fraction, Fraction]]:

@@ -1,0 +1,1 @@
+"""Micro benchmarks: single steps of an update's way, against what else one would take for them."""
