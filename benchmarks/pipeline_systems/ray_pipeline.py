@@ -147,9 +147,8 @@ class _Driver:
 
         self._until(is_taken, STOP_TIMEOUT_S / 2, "the recorder did not get the last update")
         for part in self._config.recorders:
-            actor = ray.get_actor(f"{self._config.name}-recorder-{part.name}", namespace=NAMESPACE)
-            reference: Any = actor.flush.remote()
-            problem = str(ray.get(reference, timeout=STOP_TIMEOUT_S / 2))
+            actor: Any = ray.get_actor(f"{self._config.name}-recorder-{part.name}", namespace=NAMESPACE)
+            problem = str(ray.get(actor.flush.remote(), timeout=STOP_TIMEOUT_S / 2))
             if problem:
                 raise Failed(problem)
 

@@ -70,7 +70,8 @@ class Collector:
     def _line(self, plan: LinePlan) -> Line:
         spec = find_venue(plan.venue)
         budget = self._budgets.setdefault(plan.venue, WeightBudget(spec.limits.weight_per_minute_max))
-        return Line(plan.name, spec.machine(plan.venue, plan.endpoint), self._clock, budget)
+        machine = spec.machine(plan.venue, plan.endpoint)
+        return Line(plan.name, machine, self._clock, budget, spec.limits.connection_life_s)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -88,6 +88,10 @@ class Arbiter:
         """Give the counts per stream; a live view."""
         return {key: stream.counts for key, stream in self._streams.items()}
 
+    def is_holding(self) -> bool:
+        """Tell whether any stream holds messages back that may still go out."""
+        return any(stream.is_holding for stream in self._streams.values())
+
     def validate(self) -> None:
         """Raise InvariantError where a stream's inner state contradicts itself."""
         for stream in self._streams.values():

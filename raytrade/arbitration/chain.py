@@ -160,6 +160,11 @@ class ChainStream:
         due = [at for at in (self._hole_deadline_ns(), self._requests.due_ns) if at is not None]
         return min(due) if due else None
 
+    @property
+    def is_holding(self) -> bool:
+        """Tell whether messages are held back that may still go out."""
+        return self._synced and self._hole.since_ns is not None
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         self._held.validate()

@@ -89,6 +89,11 @@ class LeadStream:
         """When `receive_timeout` is due."""
         return self._part.deadline_ns()
 
+    @property
+    def is_holding(self) -> bool:
+        """Tell whether messages are held back that may still go out."""
+        return self._part.is_holding
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         self._part.validate()

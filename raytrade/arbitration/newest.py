@@ -79,5 +79,10 @@ class NewestStream:
         """Nothing is ever due."""
         return None
 
+    @property
+    def is_holding(self) -> bool:
+        """Nothing is held back."""
+        return False
+
     def validate(self) -> None:
         """There is nothing to contradict."""

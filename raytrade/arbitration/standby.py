@@ -134,6 +134,11 @@ class Standby:
             due.append(self._left_since_ns + self._hold_back_ns())
         return min(due) if due else None
 
+    @property
+    def is_holding(self) -> bool:
+        """Nothing is held back."""
+        return False
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         if self._lead is not None and (self._left is not None or not self._lines[self._lead].is_good):

@@ -204,6 +204,11 @@ class StreamArbiter(Protocol):
     def deadline_ns(self) -> Nanos | None:
         """When `receive_timeout` is due."""
 
+    @property
+    def is_holding(self) -> bool:
+        """Tell whether messages are held back that may still go out."""
+        ...
+
     def validate(self) -> None:
         """Check inner invariants; raises InvariantError."""
 

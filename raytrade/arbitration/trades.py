@@ -118,6 +118,11 @@ class TradeStream:
         """Nothing is ever due."""
         return None
 
+    @property
+    def is_holding(self) -> bool:
+        """Nothing is held back."""
+        return False
+
     def validate(self) -> None:
         """Raise InvariantError where the memory is over its bound."""
         if len(self._seen) > REMEMBERED_MAX:

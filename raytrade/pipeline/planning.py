@@ -14,6 +14,7 @@ from raytrade.actors.strategy import StrategyPlan
 from raytrade.config import Config, Labels, RecorderConfig, StrategyConfig
 from raytrade.errors import ConfigError
 from raytrade.venues import find_venue
+from raytrade.venues.protocol import Subscription
 
 NODE_ID = "ray.io/node-id"
 
@@ -73,10 +74,24 @@ def _collector(config: Config, name: str) -> CollectorPlan:
     for venue, part in config.venues.items():
         spec = find_venue(venue)
         ws_url, rest_url = part.ws_url or spec.ws_url, part.rest_url or spec.rest_url
-        for endpoint in spec.machine.endpoints(ws_url, rest_url, part.subscriptions()):
-            suffix = f"/{endpoint.part}" if endpoint.part else ""
-            lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint))
+        for number, share in enumerate(_shares(part.subscriptions(), spec.limits.streams_per_connection_max)):
+            for endpoint in spec.machine.endpoints(ws_url, rest_url, share):
+                suffix = (f"/{number + 1}" if number else "") + (f"/{endpoint.part}" if endpoint.part else "")
+                lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint))
     return CollectorPlan(name=name, lines=lines, links=config.links.settings())
+
+
+def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:
+    """Divide the subscriptions over connections, so that none has more streams than the venue allows."""
+    shares: list[list[Subscription]] = [[]]
+    streams = 0
+    for subscription in subscriptions:
+        streams += len(subscription.channels)
+        if streams_max and streams > streams_max:
+            shares.append([])
+            streams = len(subscription.channels)
+        shares[-1].append(subscription)
+    return [tuple(share) for share in shares]
 
 
 def _dedups(config: Config, nodes: list[Node], collectors: list[str]) -> list[Placement]:

@@ -12,7 +12,7 @@ from raytrade.core.events import BookDelta, BookSnapshot, Event, LineDown, LineU
 from raytrade.emulator import EmulatorSettings, run_in_thread
 from raytrade.errors import LineLost
 from raytrade.transport.clock import SystemClock
-from raytrade.transport.line import Line
+from raytrade.transport.line import Line, rotation_s
 from raytrade.transport.rest import WeightBudget
 from raytrade.transport.websocket import Websocket, open_websocket
 from raytrade.venues import find_venue
@@ -31,11 +31,11 @@ async def until(holds: Callable[[], bool]) -> None:
 class Watcher:
     """A line and everything it delivered."""
 
-    def __init__(self, venue: str, symbol: str, ws_url: str, rest_url: str = "") -> None:
+    def __init__(self, venue: str, symbol: str, ws_url: str, rest_url: str = "", life_s: int = 0) -> None:
         machine = find_venue(venue).machine
         endpoint = machine.endpoints(ws_url, rest_url, (Subscription(symbol),))[0]
         self.events: list[Event] = []
-        self.line = Line("a", machine(venue, endpoint), SystemClock(), WeightBudget(0))
+        self.line = Line("a", machine(venue, endpoint), SystemClock(), WeightBudget(0), life_s)
         self.task = asyncio.create_task(self.line.run(lambda _, events: self.events.extend(events)))
 
     def count(self, kind: type[Event]) -> int:
@@ -168,3 +168,24 @@ def test_a_server_that_refuses_the_handshake() -> None:
 
     with pytest.raises(LineLost, match="403"):
         asyncio.run(course())
+
+
+def test_lines_are_opened_anew_before_the_venue_cuts_them_and_not_all_at_once() -> None:
+    day_s = 24 * 3600
+    times = [rotation_s(f"collector-{number}/binance-spot", day_s) for number in range(50)]
+    assert all(day_s / 2 <= time < day_s for time in times)
+    assert len({round(time / 600) for time in times}) > 20
+    assert rotation_s("collector", 0) == 0
+
+
+def test_a_rotation_is_a_reconnect_with_its_reason() -> None:
+    settings = EmulatorSettings(venue="binance-spot", symbols=("BTCUSDT",), rate=20)
+
+    async def course() -> str:
+        watcher = Watcher("binance-spot", "BTCUSDT", emulator.url, life_s=1)
+        await until(lambda: watcher.line.status.reconnects == 1)
+        watcher.stop()
+        return watcher.line.status.last_reason
+
+    with run_in_thread(settings) as emulator:
+        assert "rotated" in asyncio.run(course())
