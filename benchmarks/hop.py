@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -26,17 +25,15 @@ from typing import Any
 import msgspec
 
 from benchmarks.pipeline_systems.hop_lanes import RECEIVERS, SENDERS
+from benchmarks.pipeline_systems.hop_tally import STAMP, WARM, RayReader, Tally
 from benchmarks.pipeline_systems.ray_environment import OBJECT_STORE_BYTES, set_environment
 from benchmarks.pipeline_systems.results import aligned, latency_figures
 
 LANES = (*RECEIVERS, "ray call")
 NEEDS = {"iceoryx2": "iceoryx2", "zeromq ipc": "zmq", "ray call": "ray"}
 TIMEOUT_S = 60.0
-WARM = 50
-"""Messages that come before those that are counted: connections, first pages, imports."""
 WARM_RATE = 200
 SETTLE_S = 0.5
-_STAMP = struct.Struct("<q")
 
 
 class Hop(msgspec.Struct, frozen=True):
@@ -58,26 +55,6 @@ class HopResult(msgspec.Struct, kw_only=True):
     problem: str = ""
 
 
-class Tally:
-    """The reader's account: delays and CPU from the first message that counts."""
-
-    def __init__(self) -> None:
-        self.delays: list[int] = []
-        self.seen = 0
-        self._cpu_s = 0.0
-
-    def take(self, data: bytes) -> None:
-        now_ns = time.time_ns()
-        self.seen += 1
-        if self.seen > WARM:
-            self.delays.append(now_ns - _STAMP.unpack_from(data)[0])
-        elif self.seen == WARM:
-            self._cpu_s = time.process_time()
-
-    def result(self) -> tuple[list[int], float]:
-        return self.delays, time.process_time() - self._cpu_s
-
-
 def pace(hop: Hop, send: Any) -> float:
     """Send the warm-up, then the messages at their rate; gives the CPU seconds of the latter."""
     _send_paced(hop.size, WARM_RATE, WARM, send)
@@ -88,13 +65,13 @@ def pace(hop: Hop, send: Any) -> float:
 
 
 def _send_paced(size: int, rate: int, count: int, send: Any) -> None:
-    filling = bytes(size - _STAMP.size)
+    filling = bytes(size - STAMP.size)
     start_s = time.perf_counter()
     for number in range(count):
         wait_s = start_s + number / rate - time.perf_counter()
         if wait_s > 0:
             time.sleep(wait_s)
-        send(_STAMP.pack(time.time_ns()) + filling)
+        send(STAMP.pack(time.time_ns()) + filling)
 
 
 def run_receiver(control: Connection, hop: Hop) -> None:
@@ -106,7 +83,7 @@ def run_receiver(control: Connection, hop: Hop) -> None:
         for data in end.read():
             tally.take(data)
     control.send(tally.result())
-    control.recv()
+    control.poll(TIMEOUT_S)
 
 
 def run_sender(control: Connection, hop: Hop, address: tuple[str, ...]) -> None:
@@ -114,20 +91,7 @@ def run_sender(control: Connection, hop: Hop, address: tuple[str, ...]) -> None:
     end = SENDERS[hop.lane](address)
     time.sleep(SETTLE_S)
     control.send(pace(hop, end.send))
-    control.recv()
-
-
-class RayReader:
-    """The reader as a synchronous actor."""
-
-    def __init__(self) -> None:
-        self._tally = Tally()
-
-    def receive(self, data: bytes) -> None:
-        self._tally.take(data)
-
-    def result(self) -> tuple[list[int], float]:
-        return self._tally.result()
+    control.poll(TIMEOUT_S)
 
 
 def run_ray(control: Connection, hop: Hop, temporary: str) -> None:
@@ -160,8 +124,9 @@ def _run_ray(hop: Hop) -> tuple[list[int], float, float]:
     temporary = tempfile.mkdtemp(prefix="rb-")
     process = context.Process(target=run_ray, args=(child, hop, temporary))
     process.start()
+    child.close()
     try:
-        delays, receiver_s, sender_s = _answer(control, "pipeline")
+        delays, receiver_s, sender_s = _answer(control, "actor")
         return delays, receiver_s, sender_s
     finally:
         process.join(20)
@@ -175,15 +140,17 @@ def _run_pair(hop: Hop) -> tuple[list[int], float, float]:
     processes = [context.Process(target=run_receiver, args=(receiver, hop), daemon=True)]
     try:
         processes[0].start()
+        receiver.close()
         address = _answer(to_receiver, "receiver")
         processes.append(context.Process(target=run_sender, args=(sender, hop, address), daemon=True))
         processes[1].start()
+        sender.close()
         sender_s = _answer(to_sender, "sender")
         delays, receiver_s = _answer(to_receiver, "receiver")
         return delays, receiver_s, sender_s
     finally:
         for control, process in zip((to_receiver, to_sender), processes, strict=False):
-            control.send("end")
+            control.close()
             process.join(3)
             process.kill()
 

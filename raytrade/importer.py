@@ -66,6 +66,8 @@ class Importer:
         except CaptureError as problem:
             self.problem = problem
         self._run_timers(self._now_ns + DRAIN_NS)
+        self._arbiter.release()
+        self._deliver()
         self._write(0)
         if self._sink is not None:
             self._sink.flush()

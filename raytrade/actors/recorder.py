@@ -131,6 +131,10 @@ class Recorder:
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
         }
 
+    def _release(self) -> None:
+        self._arbiter.release()
+        self._write(self._thread.clock.now_ns())
+
     def _flush(self) -> str:
         self._write(self._thread.clock.now_ns())
         try:
@@ -159,6 +163,7 @@ class Recorder:
 
     def stop(self) -> str:
         """Write everything and end; gives the problem, or an empty text."""
+        self._thread.call(self._release)
         problem = self.flush()
         self._thread.stop()
         return problem

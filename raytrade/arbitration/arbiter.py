@@ -92,6 +92,11 @@ class Arbiter:
         """Tell whether any stream holds messages back that may still go out."""
         return any(stream.is_holding for stream in self._streams.values())
 
+    def release(self) -> None:
+        """Give out what is held back, flagged `UNAPPLIED`: nothing more will come."""
+        for stream in self._streams.values():
+            stream.release()
+
     def validate(self) -> None:
         """Raise InvariantError where a stream's inner state contradicts itself."""
         for stream in self._streams.values():

@@ -165,6 +165,12 @@ class ChainStream:
         """Tell whether messages are held back that may still go out."""
         return self._synced and self._hole.since_ns is not None
 
+    def release(self) -> None:
+        """Give out what is held back, not to be applied: the recording ends."""
+        while self._held:
+            self._give_unapplied(self._held.take(0))
+        self._hole.close()
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         self._held.validate()

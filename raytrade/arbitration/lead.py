@@ -94,6 +94,10 @@ class LeadStream:
         """Tell whether messages are held back that may still go out."""
         return self._part.is_holding
 
+    def release(self) -> None:
+        """Give out what is held back, not to be applied: the recording ends."""
+        self._part.release()
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         self._part.validate()

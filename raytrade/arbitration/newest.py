@@ -84,5 +84,8 @@ class NewestStream:
         """Nothing is held back."""
         return False
 
+    def release(self) -> None:
+        """Nothing is held back."""
+
     def validate(self) -> None:
         """There is nothing to contradict."""

@@ -139,6 +139,9 @@ class Standby:
         """Nothing is held back."""
         return False
 
+    def release(self) -> None:
+        """Nothing is held back."""
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         if self._lead is not None and (self._left is not None or not self._lines[self._lead].is_good):

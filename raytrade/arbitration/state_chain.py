@@ -167,6 +167,12 @@ class StateChain:
         """Tell whether messages are held back that may still go out."""
         return self._hole.since_ns is not None
 
+    def release(self) -> None:
+        """Give out what is held back, not to be applied: the recording ends."""
+        while self._held:
+            self._give_unapplied(self._take(0)[3])
+        self._hole.close()
+
     def validate(self) -> None:
         """Raise InvariantError where the inner state contradicts itself."""
         self._book.book.validate()

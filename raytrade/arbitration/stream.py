@@ -209,6 +209,9 @@ class StreamArbiter(Protocol):
         """Tell whether messages are held back that may still go out."""
         ...
 
+    def release(self) -> None:
+        """Give out what is held back, not to be applied: the recording ends."""
+
     def validate(self) -> None:
         """Check inner invariants; raises InvariantError."""
 

@@ -123,6 +123,9 @@ class TradeStream:
         """Nothing is held back."""
         return False
 
+    def release(self) -> None:
+        """Nothing is held back."""
+
     def validate(self) -> None:
         """Raise InvariantError where the memory is over its bound."""
         if len(self._seen) > REMEMBERED_MAX:

@@ -83,7 +83,8 @@ class _HalfBook:
 
     def replace(self, levels: Levels) -> None:
         pairs = iter(levels)
-        self.sizes = {price: size for price, size in zip(pairs, pairs, strict=True) if size}
+        last = dict(zip(pairs, pairs, strict=True))
+        self.sizes = {price: size for price, size in last.items() if size}
         self.keys = sorted(self.sign * price for price in self.sizes)
 
     def apply(self, levels: Levels) -> None:

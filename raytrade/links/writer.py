@@ -295,7 +295,7 @@ class LinkWriter:
         self._fresh = []
 
     def _gaps(self, images: list[Message], behind: int, now_ns: Nanos) -> list[Message]:
-        """Give a gap per stream and line, from the last id sent to the image; a line without image may be down by now."""
+        """Give a gap per stream and line, from the last id sent to the image; a line without an image counts as down."""
         cause = f"{self.wish.reader} fell behind by {behind} messages"
         state = {(*image.stream, image.line): image.id_last for image in images}
         sent = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from zlib import crc32
 
 import msgspec
@@ -43,30 +44,65 @@ def plan_pipeline(config: Config, nodes: list[Node]) -> list[Placement]:
     Raises:
         ConfigError: no node carries the labels that an actor asks for; names both.
     """
-    collector_nodes = _nodes(config.collectors.labels, nodes, "collectors.labels")
+    placements, problems = plan_what_fits(config, nodes, {})
+    if problems:
+        raise problems[0]
+    return placements
+
+
+def plan_what_fits(
+    config: Config, nodes: list[Node], held: Mapping[str, str]
+) -> tuple[list[Placement], list[ConfigError]]:
+    """Place what can be placed, and tell what cannot; an actor stays on the node where `held` says that it runs."""
+    places = _Places(nodes, held)
     collectors = [
         Placement(_collector(config, f"{config.name}-collector-{node.node_id[:8]}-{number}"), node)
-        for node in collector_nodes
+        for node in places.fitting(config.collectors.labels, "collectors.labels")
         for number in range(config.collectors.per_node)
     ]
-    dedups = _dedups(config, nodes, [placement.plan.name for placement in collectors])
-    names = [placement.plan.name for placement in dedups]
-    consumers = [_strategy(config, part, nodes, names) for part in config.strategies]
-    consumers += [_recorder(config, part, nodes, names) for part in config.recorders]
-    return dedups + consumers + collectors
+    placements = _dedups(config, places, [placement.plan.name for placement in collectors])
+    for strategy in config.strategies:
+        fitting = places.fitting(strategy.labels, f"strategies.{strategy.name}.labels")
+        placements += places.place(_strategy(config, strategy), fitting, strategy.name)
+    for recorder in config.recorders:
+        fitting = places.fitting(recorder.labels, f"recorders.{recorder.name}.labels")
+        placements += places.place(_recorder(config, recorder), fitting, recorder.name)
+    return placements + collectors, places.problems
 
 
-def _nodes(labels: Labels, nodes: list[Node], key: str) -> list[Node]:
-    fitting = sorted((node for node in nodes if node.has(labels)), key=lambda node: node.node_id)
-    if not fitting:
-        wanted = ", ".join(f"{name}={value}" for name, value in labels.items()) or "any"
-        there = "; ".join(
-            ", ".join(f"{name}={value}" for name, value in node.labels.items() if not name.startswith("ray.io/"))
-            or "no labels"
-            for node in nodes
-        )
-        raise ConfigError("", key, f"no node has the labels {wanted} (nodes: {there or 'none'})")
-    return fitting
+class _Places:
+    """The nodes there are, what runs on them, and what found none."""
+
+    def __init__(self, nodes: list[Node], held: Mapping[str, str]) -> None:
+        self.problems: list[ConfigError] = []
+        self._nodes = sorted(nodes, key=lambda node: node.node_id)
+        self._held = held
+
+    def fitting(self, labels: Labels, key: str) -> list[Node]:
+        """Give the nodes with these labels; notes a problem under `key` if there is none."""
+        fitting = [node for node in self._nodes if node.has(labels)]
+        if not fitting:
+            wanted = _text_of(labels) or "any"
+            there = "; ".join(_text_of(node.labels) or "no labels" for node in self._nodes)
+            self.problems.append(ConfigError("", key, f"no node has the labels {wanted} (nodes: {there or 'none'})"))
+        return fitting
+
+    def node_held(self, name: str, fitting: list[Node]) -> Node | None:
+        """Give the node that the actor runs on, if it is still there."""
+        return next((node for node in fitting if node.node_id == self._held.get(name)), None)
+
+    def place(self, plan: ActorPlan, fitting: list[Node], key: str, avoid: set[str] | None = None) -> list[Placement]:
+        """Place an actor where it is, else by a stable hash of `key`, on a node that is not to be avoided if there is one."""
+        if not fitting:
+            return []
+        first = crc32(key.encode()) % len(fitting)
+        order = fitting[first:] + fitting[:first]
+        free = [node for node in order if node.node_id not in (avoid or set())]
+        return [Placement(plan, self.node_held(plan.name, fitting) or (free or order)[0])]
+
+
+def _text_of(labels: Labels) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/"))
 
 
 def _collector(config: Config, name: str) -> CollectorPlan:
@@ -94,22 +130,35 @@ def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[t
     return [tuple(share) for share in shares]
 
 
-def _dedups(config: Config, nodes: list[Node], collectors: list[str]) -> list[Placement]:
+def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Placement]:
     """Spread the replicas of a shard over different nodes, the shards over all of them."""
-    fitting = _nodes(config.dedup.labels, nodes, "dedup.labels")
-    placements = []
+    fitting = places.fitting(config.dedup.labels, "dedup.labels")
+    placements: list[Placement] = []
     for shard in range(config.dedup.shards):
-        first = crc32(f"{config.name}/{shard}".encode()) % len(fitting)
-        for replica in range(config.dedup.replicas):
+        names = [_dedup_name(config, shard, replica) for replica in range(config.dedup.replicas)]
+        taken = {node.node_id for name in names if (node := places.node_held(name, fitting)) is not None}
+        for name in names:
             plan = DedupPlan(
-                name=f"{config.name}-dedup-{shard}-{'abcd'[replica]}",
+                name=name,
                 collectors=collectors,
                 shard=(shard, config.dedup.shards),
                 same_node=config.links.same_node,
                 links=config.links.settings(),
             )
-            placements.append(Placement(plan, fitting[(first + replica) % len(fitting)]))
+            placed = places.place(plan, fitting, f"{config.name}/{shard}", taken)
+            taken |= {placement.node.node_id for placement in placed}
+            placements += placed
     return placements
+
+
+def _dedup_name(config: Config, shard: int, replica: int) -> str:
+    return f"{config.name}-dedup-{shard}-{'abcd'[replica]}"
+
+
+def dedup_names(config: Config) -> list[str]:
+    """Give the names of all dedup replicas, wherever they are."""
+    shards, replicas = range(config.dedup.shards), range(config.dedup.replicas)
+    return [_dedup_name(config, shard, replica) for shard in shards for replica in replicas]
 
 
 def strategy_name(config: Config, name: str) -> str:
@@ -117,27 +166,23 @@ def strategy_name(config: Config, name: str) -> str:
     return f"{config.name}-strategy-{name}"
 
 
-def _strategy(config: Config, part: StrategyConfig, nodes: list[Node], dedups: list[str]) -> Placement:
-    fitting = _nodes(part.labels, nodes, f"strategies.{part.name}.labels")
-    plan = StrategyPlan(
+def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
+    return StrategyPlan(
         name=strategy_name(config, part.name),
-        dedups=dedups,
+        dedups=dedup_names(config),
         strategy=part.strategy,
         params=part.params,
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
     )
-    return Placement(plan, fitting[crc32(part.name.encode()) % len(fitting)])
 
 
-def _recorder(config: Config, part: RecorderConfig, nodes: list[Node], dedups: list[str]) -> Placement:
-    fitting = _nodes(part.labels, nodes, f"recorders.{part.name}.labels")
-    plan = RecorderPlan(
+def _recorder(config: Config, part: RecorderConfig) -> RecorderPlan:
+    return RecorderPlan(
         name=f"{config.name}-recorder-{part.name}",
-        dedups=dedups,
+        dedups=dedup_names(config),
         directory=part.directory,
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
         sink=part.sink(),
     )
-    return Placement(plan, fitting[crc32(part.name.encode()) % len(fitting)])

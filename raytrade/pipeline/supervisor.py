@@ -1,13 +1,13 @@
 """`Supervisor`: desired state, placement and status of one pipeline. Control only; its death stops nothing.
 
 Once a second it compares the plan for the nodes there are with the actors there are, and starts what is missing: a
-node that joins with the collectors' labels gets its collector without any command.
+node that joins with the collectors' labels gets its collector without any command. What it must know again after a
+restart lies in the cluster (`raytrade.pipeline.desired`).
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from typing import Any
 
@@ -18,12 +18,21 @@ from ray.exceptions import RayError
 from raytrade.actors.options import create
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, StrategyConfig
+from raytrade.core.clock import SECOND, Nanos
 from raytrade.errors import ConfigError, PipelineError
-from raytrade.pipeline.planning import NODE_ID, Node, Placement, plan_pipeline, strategy_name
+from raytrade.pipeline import desired
+from raytrade.pipeline.planning import NODE_ID, Node, Placement, plan_what_fits, strategy_name
+from raytrade.pipeline.problems import reason_of, state_of
+from raytrade.transport.clock import SystemClock
 
 RECONCILE_S = 1.0
 STATUS_TIMEOUT_S = 5.0
+ATTACH_TIMEOUT_S = 30.0
 DRAIN_S = 15.0
+PROBLEMS_KEPT = 20
+RETRY_NS = SECOND
+RETRY_NS_MAX = 60 * SECOND
+"""An actor that ends as soon as it is started is tried again after a growing time."""
 
 
 def live_nodes() -> list[Node]:
@@ -31,54 +40,103 @@ def live_nodes() -> list[Node]:
     return [Node(node["NodeID"], node["Labels"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def named_actors() -> set[str]:
+    """Give the names of our actors that are running, starting or restarting."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {actor["name"] for actor in actors if actor["namespace"] == NAMESPACE}
+
+
 class Supervisor:
     """Runs one pipeline from its construction on."""
 
     def __init__(self, config: bytes) -> None:
         self.config = Config.model_validate_json(config)
+        self._given = config
+        self._nodes: dict[str, str] = {}
+        self._clock = SystemClock()
         self._lock = threading.Lock()
         self._actors: dict[str, tuple[Any, Placement]] = {}
+        self._retries: dict[str, tuple[Nanos, Nanos]] = {}
         self._problems: list[str] = []
         self._collectors: list[str] = []
         self._stopping = threading.Event()
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            self._recall()
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._thread.start()
+
+    def _recall(self) -> None:
+        kept = desired.load(self.config.name)
+        if kept is not None:
+            self.config = Config.model_validate_json(kept.config)
+            self._nodes = kept.nodes
+
+    def _remember(self) -> None:
+        state = desired.Desired(self._given, to_json(self.config), self._nodes)
+        desired.save(self.config.name, state)
 
     def _run(self) -> None:
         while not self._stopping.wait(RECONCILE_S):
             try:
                 self.reconcile()
             except (RayError, PipelineError, ConfigError) as error:
-                self._problems = [*self._problems[-19:], f"{type(error).__name__}: {error}"]
+                self._note(f"{type(error).__name__}: {error}")
+
+    def _note(self, problem: str) -> None:
+        if problem not in self._problems:
+            self._problems = [*self._problems[1 - PROBLEMS_KEPT :], problem]
+
+    # Making it so.
 
     def reconcile(self) -> list[str]:
-        """Start what the plan has and the cluster lacks; gives the names of the planned actors.
-
-        Raises:
-            ConfigError: the plan cannot be placed.
-        """
+        """Start what the plan has and the cluster lacks; gives the names of the planned actors."""
         with self._lock:
-            nodes = live_nodes()
-            alive = {node.node_id for node in nodes}
-            placements = plan_pipeline(self.config, nodes)
-            wanted = {placement.plan.name for placement in placements}
-            for name in [name for name in self._actors if name not in wanted]:
-                handle, placement = self._actors.pop(name)
-                if placement.node.node_id not in alive:
-                    ray.kill(handle)
-            for placement in placements:
-                self._ensure(placement, alive)
-            self._tell_dedups(placements)
+            if not self._stopping.is_set():
+                self._reconcile()
             return sorted(self._actors)
 
-    def _ensure(self, placement: Placement, alive: set[str]) -> None:
+    def _reconcile(self) -> None:
+        placements, problems = plan_what_fits(self.config, live_nodes(), self._nodes)
+        for problem in problems:
+            self._note(str(problem))
+        wanted = {placement.plan.name for placement in placements}
+        for name in [name for name in self._actors if name not in wanted]:
+            ray.kill(self._actors.pop(name)[0])
+        there = named_actors()
+        for placement in placements:
+            self._ensure(placement, there)
+        nodes = {name: placement.node.node_id for name, (_, placement) in self._actors.items()}
+        if nodes != self._nodes:
+            self._nodes = nodes
+            self._remember()
+        self._tell_dedups(placements)
+
+    def _ensure(self, placement: Placement, there: set[str]) -> None:
+        """Have the actor run on its node: leave it, end it where its node is gone, or start it."""
         name = placement.plan.name
-        held = self._actors.get(name)
-        if held is not None:
-            if held[1].node.node_id in alive:
-                return
-            ray.kill(held[0])
+        handle, held = self._actors.get(name, (None, None))
+        if held is not None and held.node.node_id != placement.node.node_id:
+            ray.kill(handle)
+            there.discard(name)
+        elif held is not None and name in there:
+            return
+        elif held is not None and self._must_wait(name, handle):
+            return
         self._actors[name] = (create(placement.plan, {NODE_ID: placement.node.node_id}), placement)
+
+    def _must_wait(self, name: str, handle: Any) -> bool:
+        """An actor is dead for good: say why, and tell whether it is too early to start it again."""
+        now_ns = self._clock.now_ns()
+        due_ns, wait_ns = self._retries.get(name, (0, RETRY_NS))
+        if now_ns < due_ns:
+            return True
+        if due_ns and now_ns - due_ns > RETRY_NS_MAX:
+            wait_ns = RETRY_NS
+        self._retries[name] = (now_ns + wait_ns, min(2 * wait_ns, RETRY_NS_MAX))
+        reason = _ask(handle, "status", timeout_s=1.0)
+        if isinstance(reason, str):
+            self._note(f"{name}: {reason}")
+        return False
 
     def _tell_dedups(self, placements: list[Placement]) -> None:
         collectors = [p.plan.name for p in placements if "-collector-" in p.plan.name]
@@ -88,25 +146,39 @@ class Supervisor:
                 if "-dedup-" in name:
                     handle.set_collectors.remote(collectors)
 
+    # Called by drivers.
+
+    def configuration(self) -> bytes:
+        """Give the configuration as it was started."""
+        return self._given
+
+    def actors(self) -> dict[str, Any]:
+        """Give the handles of all actors by name."""
+        with self._lock:
+            return {name: handle for name, (handle, _) in self._actors.items()}
+
     def attach(self, strategy: bytes) -> str:
         """Add a strategy; gives its actor's name.
 
         Raises:
-            ConfigError: the name is taken or the strategy cannot be placed.
+            ConfigError: the name is taken, the strategy cannot be placed, or it refuses to start.
         """
         part = StrategyConfig.model_validate_json(strategy)
         if any(part.name == other.name for other in self.config.strategies):
             raise ConfigError("", part.name, "a strategy of that name is attached already")
         config = self.config.model_copy(update={"strategies": [*self.config.strategies, part]})
-        plan_pipeline(config, live_nodes())
-        self.config = config
-        self.reconcile()
+        _, problems = plan_what_fits(config, live_nodes(), self._nodes)
+        for problem in problems:
+            if problem.key == f"strategies.{part.name}.labels":
+                raise problem
         name = strategy_name(config, part.name)
+        self._change(config)
         try:
-            ray.get(self._actors[name][0].status.remote(), timeout=30)
+            self.reconcile()
+            ray.get(self._actors[name][0].status.remote(), timeout=ATTACH_TIMEOUT_S)
         except RayError as error:
-            self.detach(part.name)
-            raise ConfigError("", part.strategy, str(error).strip().splitlines()[-1]) from None
+            self._take_off(name)
+            raise ConfigError("", part.strategy, reason_of(error)) from None
         return name
 
     def detach(self, name: str) -> str:
@@ -115,52 +187,70 @@ class Supervisor:
         Raises:
             ConfigError: there is none of that name.
         """
-        kept = [part for part in self.config.strategies if part.name != name]
-        if len(kept) == len(self.config.strategies):
-            known = ", ".join(part.name for part in kept) or "none"
+        if all(part.name != name for part in self.config.strategies):
+            known = ", ".join(part.name for part in self.config.strategies) or "none"
             raise ConfigError("", name, f"no such strategy; attached are {known}")
+        actor = strategy_name(self.config, name)
+        self._take_off(actor)
+        return actor
+
+    def _change(self, config: Config) -> None:
         with self._lock:
-            self.config = self.config.model_copy(update={"strategies": kept})
-            handle, _ = self._actors.pop(strategy_name(self.config, name))
-        _ask(handle, "stop")
-        ray.kill(handle)
-        return strategy_name(self.config, name)
+            self.config = config
+            self._remember()
+
+    def _take_off(self, actor: str) -> None:
+        kept = [part for part in self.config.strategies if strategy_name(self.config, part.name) != actor]
+        self._change(self.config.model_copy(update={"strategies": kept}))
+        with self._lock:
+            handle, _ = self._actors.pop(actor, (None, None))
+            self._retries.pop(actor, None)
+        if handle is not None:
+            _ask(handle, "stop")
+            ray.kill(handle)
 
     def status(self) -> dict[str, Any]:
         """Gather the status of every actor; one that does not answer in time says so."""
         with self._lock:
             actors = dict(self._actors)
         pending = {name: handle.status.remote() for name, (handle, _) in actors.items()}
-        done, _ = ray.wait(list(pending.values()), num_returns=len(pending), timeout=STATUS_TIMEOUT_S) if pending else ([], [])
+        if pending:
+            ray.wait(list(pending.values()), num_returns=len(pending), timeout=STATUS_TIMEOUT_S)
         return {
             "name": self.config.name,
             "pid": os.getpid(),
+            "strategies": [part.name for part in self.config.strategies],
             "problems": self._problems,
             "actors": {
-                name: {"node": actors[name][1].node.node_id, **_result(reference, reference in set(done))}
+                name: {"node": actors[name][1].node.node_id, **_result(reference)}
                 for name, reference in pending.items()
             },
         }
 
-    def stop(self) -> list[str]:
+    # The end.
+
+    def stop(self, drain: bool = True) -> list[str]:
         """Stop the lines, let everything drain, write the files, end the actors; gives what went wrong."""
         self._stopping.set()
         self._thread.join(30)
         with self._lock:
-            return self._drain()
+            problems = self._drain() if drain else []
+            for handle, _ in self._actors.values():
+                ray.kill(handle)
+            self._actors.clear()
+        desired.forget(self.config.name)
+        return problems
 
     def _drain(self) -> list[str]:
         problems = []
-        for role, method in (("-collector-", "stop"), ("-recorder-", "stop"), ("-strategy-", "stop")):
+        for role in ("-collector-", "-recorder-", "-strategy-"):
             if role == "-recorder-":
                 self._wait_drained()
             for name, (handle, _) in self._actors.items():
                 if role in name:
-                    problem = _ask(handle, method, timeout_s=120)
+                    problem = _ask(handle, "stop", timeout_s=120)
                     if problem:
                         problems.append(f"{name}: {problem}")
-        for handle, _ in self._actors.values():
-            ray.kill(handle)
         return problems
 
     def _wait_drained(self) -> None:
@@ -179,16 +269,14 @@ def _ask(handle: Any, method: str, timeout_s: float = STATUS_TIMEOUT_S) -> Any:
     try:
         return ray.get(getattr(handle, method).remote(), timeout=timeout_s)
     except RayError as error:
-        return f"{type(error).__name__}"
+        return state_of(error)
 
 
-def _result(reference: Any, is_done: bool) -> dict[str, Any]:
-    if not is_done:
-        return {"state": "no answer"}
+def _result(reference: Any) -> dict[str, Any]:
     try:
-        return {"state": "alive", **ray.get(reference)}
+        return {"state": "alive", **ray.get(reference, timeout=0)}
     except RayError as error:
-        return {"state": type(error).__name__}
+        return {"state": state_of(error)}
 
 
 def to_json(part: Any) -> bytes:

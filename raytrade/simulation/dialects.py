@@ -190,7 +190,8 @@ class KrakenDialect(Dialect):
 
     @staticmethod
     def _levels(rows: list[Row]) -> str:
-        return f"[{','.join([f'{{"price":{price_text(p)},"qty":{size_text(s)}}}' for p, s in rows])}]"
+        texts = [f'{{"price":{price_text(price)},"qty":{size_text(size)}}}' for price, size in rows]
+        return f"[{','.join(texts)}]"
 
     def changed(self, now_ns: Nanos) -> list[str]:
         """Send the change, if it shows within the depth."""
@@ -297,7 +298,8 @@ class NewestDialect(Dialect):
 
     @staticmethod
     def _pairs(rows: list[Row]) -> str:
-        return f"[{','.join([f'["{price_text(p)}","{size_text(s)}"]' for p, s in rows])}]"
+        texts = [f'["{price_text(price)}","{size_text(size)}"]' for price, size in rows]
+        return f"[{','.join(texts)}]"
 
     def beat(self, now_ns: Nanos) -> list[str]:
         """Whoever sends whole books sends them again."""

@@ -1,0 +1,35 @@
+"""What a supervisor must know again after a restart: the configuration with all that was attached, and who runs where.
+
+It lies in the cluster's own key-value store, so that it is as durable as the actors themselves.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from ray.experimental import internal_kv
+
+_NAMESPACE = b"raytrade"
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """`given`: the configuration as it was started; `config`: as it is now; `nodes`: the node of each actor."""
+
+    given: bytes
+    config: bytes
+    nodes: dict[str, str] = {}
+
+
+def save(pipeline: str, desired: Desired) -> None:
+    """Keep it."""
+    internal_kv._internal_kv_put(pipeline, msgspec.msgpack.encode(desired), namespace=_NAMESPACE)
+
+
+def load(pipeline: str) -> Desired | None:
+    """Give what was kept last."""
+    kept = internal_kv._internal_kv_get(pipeline, namespace=_NAMESPACE)
+    return None if kept is None else msgspec.msgpack.decode(kept, type=Desired)
+
+
+def forget(pipeline: str) -> None:
+    """The pipeline is stopped."""
+    internal_kv._internal_kv_del(pipeline, namespace=_NAMESPACE)
