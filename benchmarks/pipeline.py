@@ -59,7 +59,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.systems, options.rates, options.seconds, options.repeat = "raytrade,zeromq", "200,1000", 2.0, 1
-        options.idle = 1.0
+        options.idle = 0.5
     unknown = [name for name in options.systems.split(",") if name not in SYSTEMS]
     if unknown:
         parser.error(f"no such system: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")

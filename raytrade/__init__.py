@@ -1,7 +1,11 @@
 """raytrade: redundant, broker-free order-book pipelines on Ray.
 
-Importing this package loads machines and events only: no Ray, no sockets, no Arrow.
+Importing this package loads machines and events only: no Ray, no sockets, no Arrow. ``raytrade.open(directory)`` reads
+a recording (`raytrade.storage.recording`) and loads Arrow when it is first asked for.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from raytrade.core.book import BookState, L2Book, Top
 from raytrade.core.events import (
@@ -20,6 +24,11 @@ from raytrade.core.events import (
     Trade,
 )
 from raytrade.errors import RaytradeError
+
+if TYPE_CHECKING:
+    from raytrade.storage.recording import open_recording
+
+    open = open_recording  # noqa: A001 - read as raytrade.open
 
 __all__ = [
     "BookDelta",
@@ -43,3 +52,11 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load what reads recordings when it is asked for, not before."""
+        if name == "open":
+            return import_module("raytrade.storage.recording").open_recording
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -56,10 +56,14 @@ class VenueConfig(_Section):
 
 
 class CollectorsConfig(_Section):
-    """Every node with these labels runs `per_node` collectors, each with a line to every venue."""
+    """Every node with these labels runs `per_node` collectors, each with a line to every venue.
+
+    A subscription that is not served within `service_timeout_s` is reported as refused.
+    """
 
     labels: Labels = {}
     per_node: int = Field(default=1, ge=1, le=8)
+    service_timeout_s: float = Field(default=30.0, ge=1, le=3600)
 
 
 class DedupConfig(_Section):

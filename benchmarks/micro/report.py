@@ -31,6 +31,7 @@ def environment() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(packages),
+        "load of the machine when it began": f"{os.getloadavg()[0]:.1f}",
     }
 
 
@@ -76,7 +77,8 @@ def document(report: Report) -> str:
         "",
         "Made by `python -m benchmarks --write`: single steps of an update's way, on one core. Each contender works on",
         'the same input in each round, in a turning order; "times ours" is the median of the rounds\' ratios, which',
-        "holds where absolute figures drift. The whole pipeline is measured by `python -m benchmarks.pipeline`.",
+        "holds where absolute figures drift. Time is processor time.",
+        "The whole pipeline is measured by `python -m benchmarks.pipeline`.",
         "",
         f"Made on {report.date}:",
         "",

@@ -1,7 +1,7 @@
 """Interleaved rounds: every contender works on the same input in each round, in a turning order.
 
 On a shared machine the speed changes from second to second; neighbours in one round share it, so ratios hold where
-absolute figures do not.
+absolute figures do not. Time is the processor time of this process.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _timed(work: Work) -> float:
     gc.collect()
     gc.disable()
     try:
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        return time.perf_counter() - started
+        return time.process_time() - started
     finally:
         gc.enable()

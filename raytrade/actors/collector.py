@@ -16,7 +16,7 @@ import msgspec
 from raytrade.arbitration import StreamRule
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.checksum import CHECKSUMS
-from raytrade.core.clock import SECOND
+from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, LineDown, LineUp
 from raytrade.core.instrument import Filter, split_instrument
 from raytrade.core.message import Message, encode, parse
@@ -28,7 +28,7 @@ from raytrade.transport.clock import SystemClock
 from raytrade.transport.line import Line
 from raytrade.transport.rest import WeightBudget
 from raytrade.venues import find_venue
-from raytrade.venues.protocol import Endpoint
+from raytrade.venues.protocol import SERVICE_TIMEOUT_NS, Endpoint
 
 CALL_TIMEOUT_S = 10.0
 
@@ -47,6 +47,7 @@ class CollectorPlan(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     lines: list[LinePlan]
     links: LinkSettings = LinkSettings()
+    service_timeout_ns: Nanos = SERVICE_TIMEOUT_NS
 
 
 class Collector:
@@ -63,6 +64,7 @@ class Collector:
         self._rules: dict[str, StreamRule] = {}
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
         self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
         self._running: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
         self._thread.start()
@@ -71,6 +73,7 @@ class Collector:
         spec = find_venue(plan.venue)
         budget = self._budgets.setdefault(plan.venue, WeightBudget(spec.limits.weight_per_minute_max))
         machine = spec.machine(plan.venue, plan.endpoint)
+        machine.service_timeout_ns = self.plan.service_timeout_ns
         return Line(plan.name, machine, self._clock, budget, spec.limits.connection_life_s)
 
     def _run(self) -> None:
@@ -85,9 +88,9 @@ class Collector:
     def _deliver(self, line: str, events: list[Event]) -> None:
         messages = [parse(encode(event, line)) for event in events]
         self._publisher.append(messages)
-        self._pump()
         for event, message in zip(events, messages, strict=True):
             self._follow(line, event, message)
+        self._pump_soon()
 
     def _follow(self, line: str, event: Event, message: Message) -> None:
         """Keep the state of the line that opens links: its books where they come in band, and whether it is up."""
@@ -124,7 +127,14 @@ class Collector:
                 images.append(parse(encode(checked_image(book, self._rule(instrument)), line)))
         return images
 
+    def _pump_soon(self) -> None:
+        """Pump once for all the frames that one read of the sockets brings."""
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
     def _pump(self) -> None:
+        self._pumping = False
         now_ns = self._clock.now_ns()
         self._publisher.pump(now_ns)
         if self._timer is not None:

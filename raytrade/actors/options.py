@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -39,4 +40,20 @@ def create(plan: ActorPlan, labels: dict[str, str]) -> Any:
         "lifetime": "detached",
         "label_selector": labels,
     }
-    return ray.remote(_CLASSES[type(plan)]).options(**options).remote(plan)
+    return ray.remote(_facade(_CLASSES[type(plan)])).options(**options).remote(plan)
+
+
+def _facade(hosted: type) -> type:
+    """Give a class with the public methods of `hosted` and nothing else.
+
+    Ray wraps every method of an actor's class with tracing, the inner ones too; behind the facade those stay plain.
+    """
+
+    def start(self: Any, plan: ActorPlan) -> None:
+        self.hosted = hosted(plan)
+
+    def forward(name: str) -> Callable[..., Any]:
+        return lambda self, *arguments, **options: getattr(self.hosted, name)(*arguments, **options)
+
+    methods = {name: forward(name) for name, part in vars(hosted).items() if callable(part) and name[0] != "_"}
+    return type(hosted.__name__, (), {"__init__": start, "__doc__": hosted.__doc__, **methods})

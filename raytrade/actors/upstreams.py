@@ -23,6 +23,7 @@ from raytrade.links.writer import OpenLink
 NAMESPACE = "raytrade"
 OPEN_TIMEOUT_S = 10.0
 FRESH_EVERY_NS = SECOND
+SLICE_NS = 10 * MILLISECOND
 AWAY_NS = 300 * MILLISECOND
 """A thread that was away for longer did not listen: writers were not silent because of it."""
 
@@ -83,9 +84,13 @@ class Upstreams:
             self._thread.watch(receiver, lambda: self._read(receiver))
 
     def _read(self, receiver: LocalReceiver) -> None:
-        batches = receiver.read()
-        for data in batches or ():
-            self._on_batch(receiver.writer, data)
+        """Take batches one by one, but not for long: calls and deadlines must have their turn when batches are heavy."""
+        clock = self._thread.clock
+        until_ns = clock.now_ns() + SLICE_NS
+        while batches := receiver.read(1):
+            self._on_batch(receiver.writer, batches[0])
+            if clock.now_ns() >= until_ns:
+                return
         if batches is None:
             self._thread.unwatch(receiver)
             receiver.close()

@@ -23,6 +23,8 @@ MAILBOX_ITEMS_MAX = 1024
 TAKE_MAX = 256
 IDLE_NS = 100 * MILLISECOND
 POST_TIMEOUT_S = 30.0
+FINE_NS = 3 * MILLISECOND
+"""Shorter waits need a finer clock than epoll's milliseconds."""
 
 
 class Readable(Protocol):
@@ -114,12 +116,12 @@ class MachineThread:
 
     def _wait(self, due_ns: Nanos | None) -> list[Callable[[], None]]:
         """Sleep until something comes or is due. Epoll counts in milliseconds, select on it in microseconds."""
-        now_ns = self.clock.now_ns()
-        wait_ns = IDLE_NS if due_ns is None else max(0, min(IDLE_NS, due_ns - now_ns))
-        if wait_ns and not select.select([self._epoll], (), (), wait_ns / SECOND)[0]:
-            return []
+        wait_ns = IDLE_NS if due_ns is None else max(0, min(IDLE_NS, due_ns - self.clock.now_ns()))
+        if 0 < wait_ns < FINE_NS:
+            select.select([self._epoll], (), (), wait_ns / SECOND)
+            wait_ns = 0
         callbacks = []
-        for descriptor, _ in self._epoll.poll(0):
+        for descriptor, _ in self._epoll.poll(wait_ns / SECOND):
             callback = self._take if descriptor == self._bell else self._watched.get(descriptor)
             if callback is not None:
                 callbacks.append(callback)

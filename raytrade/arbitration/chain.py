@@ -11,11 +11,11 @@ nothing is applicable between a `Gap` and the snapshot after it.
 
 from __future__ import annotations
 
+from raytrade.arbitration.chain_line import ChainLine
 from raytrade.arbitration.held import Entry, Held
 from raytrade.arbitration.stream import (
     ArbiterSettings,
     Hole,
-    LineCounts,
     Outlet,
     Rule,
     SnapshotRequests,
@@ -28,49 +28,11 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import Flag, Gap, GapKind, Resynced, Stalled
 from raytrade.core.message import Kind, Message
 from raytrade.core.metrics import Histogram
+from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
 
 ACCEPTED_REMEMBERED_MAX = 4096
 """How many accepted ids are remembered to measure by how much a copy was late."""
-
-HOLES_REMEMBERED_MAX = 1024
-"""How many holes of one line are remembered to tell which were filled by others."""
-
-
-class _Line:
-    """A line's own position and the holes in its own numbering that are not healed yet."""
-
-    __slots__ = ("counts", "holes", "position", "up")
-
-    def __init__(self, counts: LineCounts) -> None:
-        self.counts = counts
-        self.position = 0
-        self.up = False
-        self.holes: list[tuple[int, int]] = []
-
-    def follow(self, message: Message, merged: int | None) -> None:
-        """Note the holes in the line's own numbering; `merged` is how far the stream has come."""
-        if self.position and message.id_prev > self.position:
-            self.miss(self.position, message.id_prev, merged)
-        if message.id_last > self.position:
-            self.position = message.id_last
-
-    def miss(self, start: int, end: int, merged: int | None) -> None:
-        """The line did not deliver ``(start, end]``."""
-        if end <= self.position:
-            return
-        self.position = end
-        self.counts.gaps_seen += 1
-        if merged is not None and merged >= end:
-            self.counts.gaps_healed += 1
-        elif len(self.holes) < HOLES_REMEMBERED_MAX:
-            self.holes.append((start, end))
-
-    def heal(self, merged: int) -> None:
-        """Count the holes that others have filled."""
-        left = [hole for hole in self.holes if hole[1] > merged]
-        self.counts.gaps_healed += len(self.holes) - len(left)
-        self.holes = left
 
 
 class ChainStream:
@@ -85,16 +47,17 @@ class ChainStream:
         self._rule = rule
         self._outlet = outlet
         self._settings = settings
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, ChainLine] = {}
         self._synced = False
         self._gap_open = False
         self._covered = True
         self._emitted: int | None = None
+        self._told: int | None = None
         self._held = Held()
         self._hole = Hole()
         self._born_ns: Nanos | None = None
         self._ahead: tuple[str, Message] | None = None
-        self._accepted: dict[int, tuple[Nanos, str]] = {}
+        self._accepted: Recent[int, tuple[Nanos, str]] = Recent(ACCEPTED_REMEMBERED_MAX)
         self._skew = Histogram()
         self._ts_venue_ns: Nanos = 0
         self._suspect_since_ns: Nanos | None = None
@@ -108,7 +71,7 @@ class ChainStream:
             self._born_ns = now_ns
         track = self._lines.get(line)
         if track is None:
-            track = self._lines[line] = _Line(self.counts.line(line))
+            track = self._lines[line] = ChainLine(self.counts.line(line))
         match message.kind:
             case Kind.DELTA | Kind.TRADE:
                 self._receive_update(line, track, message, now_ns)
@@ -150,7 +113,7 @@ class ChainStream:
         """Give up waiting for a hole to be filled; ask again for a snapshot."""
         deadline_ns = self._hole_deadline_ns()
         if deadline_ns is not None and now_ns >= deadline_ns:
-            self._declare_gap(now_ns)
+            (self._declare_gap if self._synced else self._go_on)(now_ns)
             self._review(now_ns)
         if self._requests.due_ns is not None and now_ns >= self._requests.due_ns:
             self._requests.ask(now_ns, "no snapshot came")
@@ -181,12 +144,14 @@ class ChainStream:
 
     # Updates.
 
-    def _receive_update(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
+    def _receive_update(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         track.counts.updates += 1
         track.up = True
         track.follow(message, self.position if self._synced else None)
         if not self._synced:
             self._buffer(line, track, message, now_ns)
+            if self._ahead is not None and self._is_whole(self._ahead[1].id_last):
+                self._go_on(now_ns)
             return
         position = self.position
         assert position is not None
@@ -212,10 +177,7 @@ class ChainStream:
         self._suspect_since_ns = None
         if message.ts_venue_ns > self._ts_venue_ns:
             self._ts_venue_ns = message.ts_venue_ns
-        accepted = self._accepted
-        accepted[message.id_last] = (now_ns, line)
-        if len(accepted) > ACCEPTED_REMEMBERED_MAX:
-            del accepted[next(iter(accepted))]
+        self._accepted.add(message.id_last, (now_ns, line))
         for track in self._lines.values():
             if track.holes:
                 track.heal(message.id_last)
@@ -223,6 +185,7 @@ class ChainStream:
     def _give(self, message: Message) -> None:
         self._outlet.messages.append(message)
         self._emitted = message.id_last
+        self._told = max(self._told or 0, message.id_last)
 
     def _resume(self, now_ns: Nanos) -> None:
         """The chain went on over a time without lines: nothing was lost."""
@@ -242,7 +205,7 @@ class ChainStream:
             self.counts.resyncs += 1
             self._emit_resynced(now_ns)
 
-    def _receive_copy(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
+    def _receive_copy(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         track.counts.duplicates += 1
         first = self._accepted.get(message.id_last)
         if first is not None and first[1] != line:
@@ -267,7 +230,7 @@ class ChainStream:
         self.counts.resets += 1
         while self._held:
             self._give_unapplied(self._held.take(0))
-        self.position = self._emitted = self._ahead = None
+        self.position = self._emitted = self._told = self._ahead = None
         self._synced = False
         self._suspect_since_ns = None
         self._hole.close()
@@ -281,7 +244,7 @@ class ChainStream:
 
     # Holding back.
 
-    def _hold(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
+    def _hold(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if not self._held.insert(line, message):
             track.counts.duplicates += 1
             return
@@ -325,7 +288,7 @@ class ChainStream:
         return None
 
     def _hole_deadline_ns(self) -> Nanos | None:
-        if not self._synced or self._hole.since_ns is None:
+        if self._hole.since_ns is None:
             return None
         return self._hole.due_ns(hold_back_ns(self._skew, self._settings), self._settings.passed_ns)
 
@@ -337,16 +300,13 @@ class ChainStream:
 
     def _all_passed(self) -> bool:
         """Tell whether every line that is up has gone past the hole: lines keep order, so none will fill it."""
-        position = self.position or 0
-        return all(track.position > position for track in self._lines.values() if track.up)
+        end = (self.position or 0) + 1
+        if not self._synced and self._ahead is not None:
+            end = self._ahead[1].id_last
+        return all(track.position >= end for track in self._lines.values() if track.up)
 
     def _declare_gap(self, now_ns: Nanos) -> None:
-        position = self.position
-        assert position is not None
-        ends = [held[0] if held[0] > position else held[1] for held in self._held.entries]
-        if self._ahead is not None:
-            ends.append(self._ahead[1].id_last)
-        end = min(ends)
+        end = self._hole_end(self._ahead)
         self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
         if not self._stateful:
             self.position = end
@@ -359,6 +319,12 @@ class ChainStream:
         if ahead is None or not self._adopt(*ahead, now_ns):
             self._requests.ask(now_ns, "gap")
 
+    def _hole_end(self, ahead: tuple[str, Message] | None) -> int:
+        """Give the id up to which nothing was delivered: that before the first held message, or the snapshot's."""
+        position = self.position or 0
+        ends = [held[0] if held[0] > position else held[1] for held in self._held.entries]
+        return min([*ends, ahead[1].id_last] if ahead is not None else ends)
+
     def _emit_gap(self, kind: GapKind, id_last: int, cause: str, now_ns: Nanos) -> None:
         instrument, channel = self.stream
         self.counts.gaps += 1
@@ -368,19 +334,20 @@ class ChainStream:
             instrument=instrument,
             channel=channel,
             kind=kind,
-            id_prev=self.position or 0,
+            id_prev=self._told or 0,
             id_last=id_last,
             cause=cause,
             lines=up,
             ts_recv_ns=now_ns,
         )
         self._outlet.emit(gap)
+        self._told = max(self._told or 0, id_last)
         for track in self._lines.values():
             track.holes = [hole for hole in track.holes if hole[0] >= id_last]
 
     # Synchronising.
 
-    def _buffer(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
+    def _buffer(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if not self._stateful:
             self._synced = True
             self.position = message.id_prev
@@ -411,18 +378,24 @@ class ChainStream:
             self._give_unapplied(self._held.take(0))
 
     def _give_unapplied(self, held: Entry) -> None:
-        _, id_last, _, line, message = held
+        id_prev, id_last, _, line, message = held
         if self._emitted is None or id_last > self._emitted:
+            self._tell_hole(id_prev, message.ts_recv_ns)
             self._give(message if message.flags & Flag.UNAPPLIED else message.flagged(Flag.UNAPPLIED))
         else:
             self.counts.line(line).duplicates += 1
 
-    def _receive_snapshot(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
+    def _tell_hole(self, end: int, now_ns: Nanos) -> None:
+        """After a gap: another hole before the stream is whole again."""
+        if self._gap_open and self.position is not None and end > (self._told or 0):
+            self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
+
+    def _receive_snapshot(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & Flag.IMAGE:
             track.position = message.id_last
             track.up = True
         if not self._synced:
-            if not self._adopt(line, message, now_ns):
+            if self._ahead is None and not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "the snapshot is older than the stream")
             return
         assert self.position is not None
@@ -433,8 +406,9 @@ class ChainStream:
         elif message.id_last == self.position:
             self._resume(now_ns)
         else:
-            self._emit_gap(GapKind.VENUE, message.id_last, "no line was up", now_ns)
-            self._synced = False
+            self._emit_gap(GapKind.VENUE, self._hole_end((line, message)), "no line was up", now_ns)
+            self._synced, self._ahead = False, None
+            self._hole.close()
             if not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "gap")
 
@@ -447,17 +421,43 @@ class ChainStream:
                 self._hole.open(now_ns)
 
     def _adopt(self, line: str, snapshot: Message, now_ns: Nanos) -> bool:
-        """Start from the snapshot if the stream goes on from it; tells whether it does."""
+        """Start from the snapshot if the stream goes on from it; tells whether it does.
+
+        After a gap the snapshot waits for what came before it, so that all of it is given out or told to be missing.
+        """
         base = snapshot.id_last
+        if self._gap_open and self.position is not None and self._ahead is None and not self._is_whole(base):
+            self._ahead = (line, snapshot)
+            self._hole.open(now_ns)
+            self._requests.cancel()
+            return True
+        self._ahead = None
         later = [held for held in self._held.entries if held[1] > base]
         if (later and later[0][0] > base) or (self._emitted is not None and base < self._emitted):
             return False
         while self._held and self._held.entries[0][1] <= base:
             self._give_unapplied(self._held.take(0))
+        self._tell_hole(min(base, self._held.entries[0][0]) if self._held else base, now_ns)
         self._start_from(snapshot, now_ns)
         self.counts.line(line)
         self._drain(now_ns)
         return True
+
+    def _is_whole(self, base: int) -> bool:
+        """Tell whether what was given out and what is held reach `base` without a hole."""
+        reached = self._told or 0
+        for id_prev, id_last, *_ in self._held.entries:
+            if reached >= base or id_prev > reached:
+                break
+            reached = max(reached, id_last)
+        return reached >= base
+
+    def _go_on(self, now_ns: Nanos) -> None:
+        """Take the snapshot that has waited."""
+        ahead = self._ahead
+        self._hole.close()
+        if ahead is not None and not self._adopt(*ahead, now_ns):
+            self._requests.ask(now_ns, "the snapshot is older than the stream")
 
     def _start_from(self, snapshot: Message, now_ns: Nanos) -> None:
         base = snapshot.id_last

@@ -26,6 +26,7 @@ from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Flag, Gap, GapKind, Levels, Resynced, Stalled
 from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.core.metrics import Histogram
+from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
 
 SILENCE_NS_MIN = 250 * MILLISECOND
@@ -79,8 +80,8 @@ class Standby:
         self._recorded = ""
         self._position: tuple[int, int] = (0, 0)
         self._ts_venue_ns: Nanos = 0
-        self._states: dict[int, None] = {}
-        self._ids: dict[int, tuple[int, str, Nanos]] = {}
+        self._states: Recent[int, None] = Recent(STATES_REMEMBERED_MAX)
+        self._ids: Recent[int, tuple[int, str, Nanos]] = Recent(STATES_REMEMBERED_MAX)
         self._skew = Histogram()
 
     # Inputs.
@@ -221,11 +222,7 @@ class Standby:
         self.counts.last_id = message.id_last
 
     def _remember_state(self, book: L2Book) -> None:
-        state = book.state_hash()
-        self._states.pop(state, None)
-        self._states[state] = None
-        if len(self._states) > STATES_REMEMBERED_MAX:
-            del self._states[next(iter(self._states))]
+        self._states.add(book.state_hash(), None)
 
     def _compare_ids(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         """Where ids are the venue's own, two lines at one id must have one state."""
@@ -233,9 +230,7 @@ class Standby:
             return
         first = self._ids.get(message.id_last)
         if first is None:
-            self._ids[message.id_last] = (message.state_hash, line, now_ns)
-            if len(self._ids) > STATES_REMEMBERED_MAX:
-                del self._ids[next(iter(self._ids))]
+            self._ids.add(message.id_last, (message.state_hash, line, now_ns))
             return
         state_hash, earlier, at_ns = first
         if earlier != line:

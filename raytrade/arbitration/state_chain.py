@@ -34,6 +34,7 @@ from raytrade.arbitration.stream import (
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookSnapshot, Flag, Gap, GapKind, Resynced, Stalled
 from raytrade.core.message import Kind, Message, decode
+from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
 
 CONTENTS_REMEMBERED_MAX = 16_384
@@ -85,7 +86,7 @@ class StateChain:
         self._gap_open = False
         self._started = False
         self._position: tuple[int, int] = (0, 0)
-        self._seen: dict[Content, _Seen] = {}
+        self._seen: Recent[Content, _Seen] = Recent(CONTENTS_REMEMBERED_MAX)
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._serial = 0
@@ -233,9 +234,8 @@ class StateChain:
         content = content_of(message, self._book.is_window)
         seen = self._seen.get(content)
         if seen is None:
-            if len(self._seen) >= CONTENTS_REMEMBERED_MAX:
-                del self._seen[next(iter(self._seen))]
-            seen = self._seen[content] = _Seen(line, now_ns)
+            seen = _Seen(line, now_ns)
+            self._seen.add(content, seen)
         source = (line, message.epoch)
         seen.delivered[source] = delivered = seen.delivered.get(source, 0) + 1
         if delivered > seen.taken:

@@ -12,6 +12,7 @@ from raytrade.arbitration.stream import LineCounts, Outlet, StreamCounts, Stream
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Gap, GapKind, Resynced, Stalled
 from raytrade.core.message import Kind, Message
+from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
 
 REMEMBERED_MAX = 16_384
@@ -26,7 +27,7 @@ class TradeStream:
         self.stream = stream
         self.counts = StreamCounts()
         self._outlet = outlet
-        self._seen: dict[bytes, tuple[Nanos, str, int]] = {}
+        self._seen: Recent[bytes, tuple[Nanos, str, int]] = Recent(REMEMBERED_MAX)
         self._floor = 0
         self._ts_venue_ns: Nanos = 0
         self._up: dict[str, bool] = {}
@@ -58,10 +59,9 @@ class TradeStream:
             self._seen.clear()
             self.counts.resets += 1
         self._ts_venue_ns = max(self._ts_venue_ns, message.ts_venue_ns)
-        self._seen[trade_id] = (now_ns, line, message.id_last)
-        if len(self._seen) > REMEMBERED_MAX:
-            oldest = next(iter(self._seen))
-            self._floor = max(self._floor, self._seen.pop(oldest)[2])
+        forgotten = self._seen.add(trade_id, (now_ns, line, message.id_last))
+        if forgotten is not None:
+            self._floor = max(self._floor, forgotten[2])
         counts.wins += 1
         self.counts.updates += 1
         if self.counts.first_id is None:

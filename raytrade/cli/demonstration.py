@@ -12,6 +12,8 @@ from raytrade.cli.output import wide_console
 from raytrade.errors import ConfigError
 from raytrade.pipeline import environment
 
+UPDATES = 24_000
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -21,8 +23,13 @@ def register(app: typer.Typer) -> None:
 def demo(
     capture: Annotated[Path | None, typer.Option(help="Serve this recording instead of a synthetic market.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the recording; by default a new temporary one.")] = None,
+    updates: Annotated[int, typer.Option(hidden=True, min=1000, help="Book updates in all.")] = UPDATES,
+    fault: Annotated[str, typer.Option(hidden=True, help="A fault of the exchanges, as of `raytrade emulate`.")] = "",
 ) -> None:
     """Run the whole pipeline on this machine, kill a collector, cut a socket, and check that nothing was missed.
+
+    With --capture the measure is an import of the same recording: every id that it finds must have reached the strategy
+    and the files, once. Venues whose ids count per connection are only shown.
 
     Example: raytrade demo
     """
@@ -32,5 +39,11 @@ def demo(
     environment.prepare()
     from raytrade.demo import DemoSettings, run_demo
 
-    settings = DemoSettings(capture=str(capture) if capture else "", directory=str(out) if out else "")
+    settings = DemoSettings(
+        capture=str(capture) if capture else "",
+        directory=str(out) if out else "",
+        updates=updates,
+        updates_min=updates * 5 // 6,
+        fault=fault,
+    )
     raise typer.Exit(run_demo(settings, wide_console()))

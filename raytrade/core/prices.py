@@ -12,7 +12,8 @@ from raytrade.errors import DecodeError
 
 FRACTION_DIGITS_MAX = 18
 INTEGER_DIGITS_MAX = 20
-CACHE_ENTRIES_MAX = 65_536
+CACHE_ENTRIES_MAX = 16_384
+"""Texts remembered per column: there are two columns per instrument and line, and a collector has hundreds of them."""
 POWERS: tuple[int, ...] = tuple(10**digits for digits in range(FRACTION_DIGITS_MAX + 1))
 """Powers of ten by scale."""
 
@@ -76,14 +77,22 @@ class DecimalColumn(dict[str, int]):
         self.scale = scale
 
     def __missing__(self, text: str) -> int:
+        whole, _, fraction = text.partition(".")
+        digits = whole + fraction
+        is_short = len(fraction) == self.scale and 0 < len(whole) <= INTEGER_DIGITS_MAX
+        value = int(digits) if is_short and digits.isascii() and digits.isdigit() else self._read(text)
+        if len(self) >= CACHE_ENTRIES_MAX:
+            self.clear()
+        self[text] = value
+        return value
+
+    def _read(self, text: str) -> int:
+        """Read any text; most have as many digits as the scale, and are read before it comes to this."""
         whole, fraction = split_decimal(text)
         missing = self.scale - len(fraction)
         if missing < 0:
             raise FinerScale(len(fraction))
-        if len(self) >= CACHE_ENTRIES_MAX:
-            self.clear()
-        value = self[text] = int(whole + fraction) * POWERS[missing]
-        return value
+        return int(whole + fraction) * POWERS[missing]
 
     def refine(self, scale: int) -> None:
         """Go over to a finer scale, forgetting what was read at the old one."""

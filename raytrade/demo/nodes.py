@@ -32,6 +32,7 @@ class Nodes:
         os.environ["RAY_TMPDIR"] = str(directory)
         (directory / "ray").mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"num_cpus": 4, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        self._options = options
         head = {**options, "labels": self._labels(REGIONS[0]), "redis_port": free_port()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         for region in REGIONS[1:]:
@@ -39,6 +40,21 @@ class Nodes:
         self._cluster.wait_for_nodes(60)
         keep_output_clean()
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+
+    @property
+    def address(self) -> str:
+        """Address for other drivers."""
+        return str(self._cluster.address)
+
+    def add(self, labels: dict[str, str]) -> Any:
+        """Start one more node and give it."""
+        node = self._cluster.add_node(wait=False, labels=labels, **self._options)
+        self._cluster.wait_for_nodes(60)
+        return node
+
+    def remove(self, node: Any) -> None:
+        """End a node with all that runs on it."""
+        self._cluster.remove_node(node)
 
     @staticmethod
     def _labels(region: str) -> dict[str, str]:

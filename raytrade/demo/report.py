@@ -36,16 +36,15 @@ class DemoResult(msgspec.Struct):
     def failures(self, settings: DemoSettings) -> list[str]:
         """Name everything that must not be."""
         found = list(self.problems)
-        if not settings.capture:
-            if self.updates < settings.updates_min:
-                found.append(f"only {self.updates} updates flowed, {settings.updates_min} are needed")
-            for count, what in (
-                (self.missed_by_strategy, "updates missed by the strategy"),
-                (self.missed_by_files, "updates missed by the files"),
-                (self.repeated, "updates came twice"),
-            ):
-                if count:
-                    found.append(f"{count} {what}")
+        if not settings.capture and self.updates < settings.updates_min:
+            found.append(f"only {self.updates} updates flowed, {settings.updates_min} are needed")
+        for count, what in (
+            (self.missed_by_strategy, "updates missed by the strategy"),
+            (self.missed_by_files, "updates missed by the files"),
+            (self.repeated, "updates came twice"),
+        ):
+            if count:
+                found.append(f"{count} {what}")
         if not self.cut_line:
             found.append("no socket was cut")
         if not self.killed_pid or not self.killed_came_back:

@@ -19,7 +19,9 @@ from raytrade.config import Config, check_config
 from raytrade.core.clock import SECOND
 from raytrade.demo.checker import covered, recorded
 from raytrade.demo.exchange import Exchange
+from raytrade.core.instrument import split_instrument
 from raytrade.demo.nodes import Nodes
+from raytrade.demo.offline import Offline, import_offline
 from raytrade.demo.report import DemoResult, print_report
 from raytrade.errors import PipelineError
 from raytrade.pipeline import driver
@@ -42,6 +44,7 @@ class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
     capture: str = ""
     speed: float = 1.0
     updates_min: int = UPDATES_MIN
+    fault: str = ""
 
 
 class Demo:
@@ -55,11 +58,18 @@ class Demo:
         self._clock = SystemClock()
         self._patience = threading.Event()
         self._stack = stack
+        self._offline = self._import_offline()
         self.exchanges = self._start_exchanges()
         self.console.print("starting three Ray nodes")
         nodes = Nodes(Path(tempfile.mkdtemp(prefix="rt-")))
         stack.callback(nodes.stop)
         self.config = self._config()
+
+    def _import_offline(self) -> Offline | None:
+        if not self.settings.capture:
+            return None
+        self.console.print("importing the capture, to know what it contains")
+        return import_offline(Path(self.settings.capture), self.directory / "offline")
 
     def _start_exchanges(self) -> list[Exchange]:
         settings = self.settings
@@ -76,7 +86,7 @@ class Demo:
                 exchanges.append((venue, [*arguments, "--updates", str(share), "--fault", "conn=1:drop=0.003"]))
         started = []
         for venue, arguments in exchanges:
-            exchange = Exchange(venue, arguments)
+            exchange = Exchange(venue, [*arguments, *(["--fault", settings.fault] if settings.fault else [])])
             self._stack.callback(exchange.stop)
             started.append(exchange)
         return started
@@ -124,12 +134,18 @@ class Demo:
         self._until(self._is_redundant, REDUNDANCY_TIMEOUT_S, "", on_failure=self._note_redundancy)
         self._until(self._has_all, REDUNDANCY_TIMEOUT_S, "", on_failure=lambda: None)
         self._take_status()
-        truths = {exchange.venue: exchange.truth() for exchange in self.exchanges}
+        sent = self._ids_sent()
         self.console.print("draining")
         self.result.problems += driver.stop(self.config.name)
-        if not self.settings.capture:
-            self._check(truths)
+        self._check(sent)
         return self.result
+
+    def _ids_sent(self) -> dict[str, list[int]]:
+        """Give the ids of all book updates per instrument: as the exchanges know them, or as the import found them."""
+        if self._offline is not None:
+            return self._offline.ids
+        truths = {exchange.venue: exchange.truth() for exchange in self.exchanges}
+        return {f"{venue}:{symbol}": ids for venue, truth in truths.items() for symbol, ids in truth["ids"].items()}
 
     def _status(self) -> dict[str, Any]:
         return dict(driver.status(self.config.name)["actors"])
@@ -182,18 +198,16 @@ class Demo:
 
     def _has_all(self) -> bool:
         """Tell whether the strategy has reached the last id of every instrument."""
-        if self.settings.capture:
-            return True
         coverage = next(iter(self._role("strategy").values()), {}).get("coverage", {})
-        last = {f"{e.venue}:{s}": ids[-1] for e in self.exchanges for s, ids in e.truth()["ids"].items()}
+        last = {name: ids[-1] for name, ids in self._ids_sent().items()}
         return all(coverage.get(f"{name}/book", {}).get("last", 0) >= number for name, number in last.items())
 
     def _stream(self) -> None:
-        """Watch the stream; cut a socket at 40 % and kill a collector at 50 %."""
-        total = 0 if self.settings.capture else self.settings.updates
+        """Watch the stream; cut a socket at 40 % and kill a collector at 50 % of the updates (or recorded frames)."""
+        total = self.settings.updates if self._offline is None else self._offline.frames
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task("streaming", total=total or None)
+            task = progress.add_task("streaming", total=total)
             while not self._is_finished():
                 sent = self._sent()
                 progress.update(task, completed=sent)
@@ -249,17 +263,16 @@ class Demo:
         killed = [actor for name, actor in actors.items() if name == result.killed]
         result.killed_came_back = any(actor.get("pid") not in (None, result.killed_pid) for actor in killed)
 
-    def _check(self, truths: dict[str, dict[str, Any]]) -> None:
+    def _check(self, sent: dict[str, list[int]]) -> None:
         coverage = self.result.strategy["coverage"]
-        for venue, truth in truths.items():
-            for symbol, ids in truth["ids"].items():
-                self.result.updates += len(ids)
-                mine = coverage.get(f"{venue}:{symbol}/book")
-                self.result.missed_by_strategy += len(covered(mine).missed(ids))
-                self.result.repeated += mine["repeats"] if mine else 0
-                files, repeats = recorded(Path(self.result.directory), venue, symbol)
-                self.result.missed_by_files += len(files.missed(ids))
-                self.result.repeated += repeats
+        for instrument, ids in sent.items():
+            self.result.updates += len(ids)
+            mine = coverage.get(f"{instrument}/book")
+            self.result.missed_by_strategy += len(covered(mine).missed(ids))
+            self.result.repeated += mine["repeats"] if mine else 0
+            files, repeats = recorded(Path(self.result.directory), *split_instrument(instrument))
+            self.result.missed_by_files += len(files.missed(ids))
+            self.result.repeated += repeats
 
 
 def run_demo(settings: DemoSettings, console: Console) -> int:

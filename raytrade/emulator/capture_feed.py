@@ -101,6 +101,10 @@ class CaptureFeed:
                 break
         return 0.0
 
+    def finish(self) -> None:
+        """Post no more frames."""
+        self._position = len(self._capture.frames)
+
     def beat(self, now_s: float) -> None:
         """Stop waiting for the requests of clients that have none to make."""
         now = time.monotonic()

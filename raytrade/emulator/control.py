@@ -15,14 +15,14 @@ from .dialect import RestReply, Session, json_text
 if TYPE_CHECKING:
     from .server import Emulator
 
-ACTIONS = ("start", "status", "cut", "fault", "clear")
+ACTIONS = ("start", "status", "cut", "fault", "clear", "finish")
 
 
 def answer_control(emulator: Emulator, session: Session) -> RestReply | None:
     """Answer a control request; None if the path is none of ours.
 
     `action=cut[&conn=N]`, `action=fault&spec=TEXT`, `action=clear`, `action=start`,
-    `action=status`.
+    `action=finish`, `action=status`.
     """
     if session.path == "/_truth":
         return RestReply(200, json_text(emulator.truth()))
@@ -44,6 +44,8 @@ def _act(emulator: Emulator, query: dict[str, str]) -> dict[str, object]:
         emulator.clear_faults()
     elif action == "start":
         emulator.begin()
+    elif action == "finish":
+        emulator.finish()
     elif action != "status":
         raise ConfigError("", "action", f"{action!r} is none of {', '.join(ACTIONS)}")
     return emulator.status()

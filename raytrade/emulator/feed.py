@@ -38,6 +38,9 @@ class Feed(Protocol):
     def publish(self, now_s: float) -> float:
         """Post what is due; return the seconds until more is due."""
 
+    def finish(self) -> None:
+        """Post nothing more."""
+
     def beat(self, now_s: float) -> None:
         """Post periodic signs of life."""
 

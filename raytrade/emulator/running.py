@@ -65,6 +65,10 @@ class EmulatorThread:
         """Start the stream now."""
         self._call(self._emulator.begin)
 
+    def finish(self) -> None:
+        """End the stream with the update or frame that went out last."""
+        self._call(self._emulator.finish)
+
     def cut(self, connection: int | None = None) -> int:
         """Close one connection, or all, at once; return how many."""
         return self._call(lambda: self._emulator.cut(connection))

@@ -122,6 +122,10 @@ class Emulator:
         """Start the stream now, whoever is connected."""
         self._pace.begin()
 
+    def finish(self) -> None:
+        """End the stream with the update or frame that went out last."""
+        self._feed.finish()
+
     def truth(self) -> Truth:
         """Copy what was truly done and sent so far."""
         self._journal.counts["open"] = len(self.connections)

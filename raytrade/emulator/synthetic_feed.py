@@ -61,6 +61,7 @@ class SyntheticFeed:
         self._pace_base = (0.0, 0)
         self._posted = 0
         self._is_closed_out = False
+        self._is_ended = False
         self._beat_s = 0.0
         self._beats = 0
         self._posted_at_beat = 0
@@ -108,7 +109,7 @@ class SyntheticFeed:
         if self._burst.is_due(now_s):
             self._advance_burst(now_s)
             return 0.0
-        wanted = self._due(now_s)
+        wanted = 0 if self._is_ended else self._due(now_s)
         for _ in range(min(wanted, STEPS_PER_TURN)):
             self._post(self._subscriptions.render(self._market.step()))
         if self._is_exhausted():
@@ -117,6 +118,10 @@ class SyntheticFeed:
         if wanted > STEPS_PER_TURN:
             return 0.0
         return self._seconds_to_next(now_s)
+
+    def finish(self) -> None:
+        """Make no more updates."""
+        self._is_ended = True
 
     def beat(self, now_s: float) -> None:
         """Send heartbeats, where the venue has them, to everyone who is subscribed."""
@@ -182,7 +187,7 @@ class SyntheticFeed:
         return max(due, 0)
 
     def _is_exhausted(self) -> bool:
-        return 0 < self._settings.updates <= self._market.steps_made
+        return self._is_ended or 0 < self._settings.updates <= self._market.steps_made
 
     def _seconds_to_next(self, now_s: float) -> float:
         if self._settings.rate == 0:

@@ -17,6 +17,7 @@ import os
 import secrets
 import socket
 import struct
+from array import array
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,7 @@ READS_MAX = 16
 CONNECT_TIMEOUT_S = 2.0
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CREDENTIALS = struct.Struct("3i")
+_CONTROL_BYTES = socket.CMSG_SPACE(4 * struct.calcsize("i"))
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -143,16 +145,18 @@ class LocalReceiver:
         self.writer = ""
         self._socket = connection
         self._token = token
+        self._buffer = bytearray(PACKET_BYTES_MAX)
+        self._view = memoryview(self._buffer)
 
     def fileno(self) -> int:
         """Give the descriptor to wait on."""
         return self._socket.fileno()
 
-    def read(self) -> list[bytes] | None:
-        """Give the batches that are there, at most `READS_MAX`; None at the end of the connection."""
+    def read(self, batches_max: int = READS_MAX) -> list[bytes] | None:
+        """Give the batches that are there, at most `batches_max`; None at the end of the connection."""
         batches: list[bytes] = []
         try:
-            for _ in range(READS_MAX):
+            for _ in range(batches_max):
                 packet = self._read_packet()
                 if packet is None:
                     return batches or None
@@ -177,19 +181,32 @@ class LocalReceiver:
         return True
 
     def _read_packet(self) -> bytes | None:
-        packet, descriptors, _, _ = socket.recv_fds(self._socket, SOCKET_BUFFER_BYTES, 4)
-        if not descriptors:
-            return packet or None
-        try:
-            return _read_shared(descriptors[0])
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        size, controls, flags, _ = self._socket.recvmsg_into([self._view], _CONTROL_BYTES)
+        if flags & socket.MSG_TRUNC:
+            raise MalformedBatch("packet over its bound")
+        if not controls:
+            return bytes(self._view[:size]) or None
+        return _read_passed(controls)
 
     def close(self) -> None:
         """Close the connection."""
         with suppress(OSError):
             self._socket.close()
+
+
+def _read_passed(controls: list[tuple[int, int, bytes]]) -> bytes:
+    """Read the shared batch whose descriptor was passed; closes every descriptor that came."""
+    descriptors = array("i")
+    for level, kind, data in controls:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    try:
+        if not descriptors:
+            raise MalformedBatch("packet with foreign control data")
+        return _read_shared(descriptors[0])
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _read_shared(descriptor: int) -> bytes:

@@ -15,6 +15,9 @@ from raytrade.core.message import Message
 from raytrade.core.ring import MessageRing
 from raytrade.links.writer import LinkCounts, LinkSettings, LinkWriter, OpenLink
 
+BATCHES_AT_ONCE_MAX = 16
+"""Batches that a link behind may send before the next link has its turn."""
+
 Done = Callable[[str | None], None]
 
 
@@ -95,18 +98,22 @@ class Publisher:
     def pump(self, now_ns: Nanos) -> None:
         """Send what is due."""
         for link, (writer, lane) in list(self._links.items()):
-            data = writer.cut(self._images, now_ns)
-            if data is not None:
-                self._send(link, writer, lane, data, now_ns)
+            for _ in range(BATCHES_AT_ONCE_MAX):
+                data = writer.cut(self._images, now_ns)
+                if data is None or not self._send(link, writer, lane, data, now_ns):
+                    break
 
-    def _send(self, link: int, writer: LinkWriter, lane: Lane, data: bytes, now_ns: Nanos) -> None:
-        match lane.send(data, lambda problem: self._wake(link, problem)):
+    def _send(self, link: int, writer: LinkWriter, lane: Lane, data: bytes, now_ns: Nanos) -> bool:
+        """Send a batch; tells whether the lane may take another."""
+        sent = lane.send(data, lambda problem: self._wake(link, problem))
+        match sent:
             case Sent.TAKEN:
                 writer.sent_done()
             case Sent.FULL:
                 writer.put_back(data, now_ns)
             case Sent.LOST:
                 self._close(link)
+        return sent is Sent.TAKEN or sent is Sent.PENDING
 
     def due_ns(self) -> Nanos | None:
         """When `pump` has something to do."""

@@ -45,6 +45,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     spacing_ns: Nanos = 4 * MILLISECOND
     local_spacing_ns: Nanos = MILLISECOND // 5
+    hurry_items: int = 256
+    """A link that is this many messages behind sends without spacing: its batches are full anyway."""
     full_retry_ns: Nanos = MILLISECOND
     in_flight_max: int = 4
     batch_bytes_max: int = 90_000
@@ -159,7 +161,7 @@ class LinkWriter:
 
     def _gaps_of_a_lost_place(self, opening: list[Message], now_ns: Nanos) -> list[Message]:
         """The reader was here before, and the ring has gone past its place: what it has missed is not known in full."""
-        for stream, line in {(message.stream, message.line) for message in self._ring.read(self._ring.start)}:
+        for stream, line in dict.fromkeys((each.stream, each.line) for each in self._ring.read(self._ring.start)):
             self._stream(stream).lines[line] = 0
         return self._gaps(opening, self._ring.start - self.wish.next_index, now_ns)
 
@@ -203,7 +205,10 @@ class LinkWriter:
             return None
         if self._unsent is not None:
             return self._sent_ns + settings.full_retry_ns
-        pending = self._opening or self._fresh or self._cursor < self._ring.end
+        behind = self._ring.end - self._cursor
+        if behind >= settings.hurry_items:
+            return self._sent_ns
+        pending = self._opening or self._fresh or behind
         return self._sent_ns + (self._spacing_ns if pending else settings.heartbeat_ns)
 
     def cut(self, images: Images, now_ns: Nanos) -> bytes | None:
@@ -295,7 +300,7 @@ class LinkWriter:
         self._fresh = []
 
     def _gaps(self, images: list[Message], behind: int, now_ns: Nanos) -> list[Message]:
-        """Give a gap per stream and line, from the last id sent to the image; a line without an image counts as down."""
+        """Give a gap per stream and line, from the last id sent to the image; a line that has no image is down."""
         cause = f"{self.wish.reader} fell behind by {behind} messages"
         state = {(*image.stream, image.line): image.id_last for image in images}
         sent = {

@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
-from raytrade.errors import ActorLost, ConfigError, PipelineError, RaytradeError
+from raytrade.errors import ConfigError, PipelineError, RaytradeError
 from raytrade.pipeline.planning import plan_pipeline
+from raytrade.pipeline.problems import error_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
 CALL_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 120.0
+RESTART_POLLS = 60
+RESTART_POLL_S = 0.25
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 
 
@@ -96,13 +101,30 @@ def supervisor_name(pipeline: str) -> str:
 
 
 def start(config: Config) -> list[str]:
-    """Start a pipeline (or join the one of that name); gives the names of its actors when all answer.
+    """Start a pipeline; gives the names of its actors when all answer. One that runs so already is left as it is.
 
     Raises:
-        ConfigError: it cannot be placed, or an actor refuses its plan.
-        PipelineError: an actor does not come up.
+        ConfigError: it cannot be placed, an actor refuses its plan, or one of that name runs with another configuration.
+        PipelineError: an actor does not come up. Nothing is left behind.
     """
     plan_pipeline(config, live_nodes())
+    is_running = config.name in running_pipelines()
+    handle = _supervisor_of(config)
+    if is_running and _get(handle.configuration.remote(), CALL_TIMEOUT_S) != to_json(config):
+        problem = "runs already with another configuration: stop it first, or give this one another name"
+        raise ConfigError("", f"name {config.name!r}", problem)
+    try:
+        names = _get(handle.reconcile.remote(), START_TIMEOUT_S)
+        _wait_ready(_get(handle.actors.remote(), CALL_TIMEOUT_S))
+    except RaytradeError:
+        if not is_running:
+            _abandon(handle)
+        raise
+    return list(names)
+
+
+def _supervisor_of(config: Config) -> Any:
+    """Give the pipeline's supervisor, started if there is none."""
     options = {
         "name": supervisor_name(config.name),
         "namespace": NAMESPACE,
@@ -113,11 +135,20 @@ def start(config: Config) -> list[str]:
         "enable_task_events": False,
     }
     remote: Any = ray.remote(Supervisor)
-    handle = remote.options(**options).remote(to_json(config))
-    names = _get(handle.reconcile.remote(), START_TIMEOUT_S)
-    for name in names:
-        _get(ray.get_actor(name, namespace=NAMESPACE).status.remote(), START_TIMEOUT_S)
-    return list(names)
+    return remote.options(**options).remote(to_json(config))
+
+
+def _wait_ready(actors: dict[str, Any]) -> None:
+    answers = {name: handle.status.remote() for name, handle in actors.items()}
+    for name, answer in answers.items():
+        _get(answer, START_TIMEOUT_S, name)
+
+
+def _abandon(handle: Any) -> None:
+    """End a pipeline that did not come up."""
+    with suppress(RayError):
+        ray.get(handle.stop.remote(drain=False), timeout=CALL_TIMEOUT_S)
+    ray.kill(handle)
 
 
 def running_pipelines() -> list[str]:
@@ -139,12 +170,21 @@ def supervisor(pipeline: str) -> Any:
     if pipeline not in running:
         known = ", ".join(running) or "none"
         raise PipelineError(f"no pipeline {pipeline!r} is running here (running: {known})")
-    return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
+    try:
+        return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
+    except ValueError:
+        raise PipelineError(f"pipeline {pipeline!r} has just been stopped") from None
 
 
 def status(pipeline: str) -> dict[str, Any]:
-    """Give the status of a pipeline and all its actors."""
-    return dict(_get(supervisor(pipeline).status.remote(), CALL_TIMEOUT_S))
+    """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted."""
+    handle = supervisor(pipeline)
+    patience = threading.Event()
+    for _ in range(RESTART_POLLS):
+        with suppress(ActorUnavailableError):
+            return dict(ray.get(handle.status.remote(), timeout=CALL_TIMEOUT_S))
+        patience.wait(RESTART_POLL_S)
+    return dict(_get(handle.status.remote(), CALL_TIMEOUT_S))
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:
@@ -165,14 +205,9 @@ def stop(pipeline: str) -> list[str]:
     return problems
 
 
-def _get(reference: Any, timeout_s: float) -> Any:
+def _get(reference: Any, timeout_s: float, actor: str = "supervisor") -> Any:
     """Get a result; our own errors come back as they are, others in one line."""
     try:
         return ray.get(reference, timeout=timeout_s)
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, RaytradeError):
-            raise cause from None
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        own = [line.strip() for line in lines if line.strip().startswith("raytrade.errors.")]
-        raise ActorLost("pipeline", own[-1] if own else lines[0] if lines else type(error).__name__) from None
+        raise error_of(actor, error) from None

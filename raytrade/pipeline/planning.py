@@ -13,6 +13,7 @@ from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
 from raytrade.config import Config, Labels, RecorderConfig, StrategyConfig
+from raytrade.core.clock import SECOND
 from raytrade.errors import ConfigError
 from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
@@ -56,7 +57,7 @@ def plan_what_fits(
     """Place what can be placed, and tell what cannot; an actor stays on the node where `held` says that it runs."""
     places = _Places(nodes, held)
     collectors = [
-        Placement(_collector(config, f"{config.name}-collector-{node.node_id[:8]}-{number}"), node)
+        Placement(_collector(config, f"{config.name}-collector-{node.node_id[:12]}-{number}"), node)
         for node in places.fitting(config.collectors.labels, "collectors.labels")
         for number in range(config.collectors.per_node)
     ]
@@ -102,7 +103,7 @@ class _Places:
 
 
 def _text_of(labels: Labels) -> str:
-    return ", ".join(f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/"))
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()) if not name.startswith("ray.io/"))
 
 
 def _collector(config: Config, name: str) -> CollectorPlan:
@@ -114,7 +115,8 @@ def _collector(config: Config, name: str) -> CollectorPlan:
             for endpoint in spec.machine.endpoints(ws_url, rest_url, share):
                 suffix = (f"/{number + 1}" if number else "") + (f"/{endpoint.part}" if endpoint.part else "")
                 lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint))
-    return CollectorPlan(name=name, lines=lines, links=config.links.settings())
+    service_timeout_ns = int(config.collectors.service_timeout_s * SECOND)
+    return CollectorPlan(name=name, lines=lines, links=config.links.settings(), service_timeout_ns=service_timeout_ns)
 
 
 def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:

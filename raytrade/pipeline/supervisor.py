@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -100,9 +101,8 @@ class Supervisor:
         for problem in problems:
             self._note(str(problem))
         wanted = {placement.plan.name for placement in placements}
-        for name in [name for name in self._actors if name not in wanted]:
-            ray.kill(self._actors.pop(name)[0])
         there = named_actors()
+        self._end_unwanted(wanted, there)
         for placement in placements:
             self._ensure(placement, there)
         nodes = {name: placement.node.node_id for name, (_, placement) in self._actors.items()}
@@ -111,16 +111,20 @@ class Supervisor:
             self._remember()
         self._tell_dedups(placements)
 
+    def _end_unwanted(self, wanted: set[str], there: set[str]) -> None:
+        for name in [name for name in self._actors if name not in wanted]:
+            ray.kill(self._actors.pop(name)[0])
+        for name in (self._nodes.keys() & there) - wanted - self._actors.keys():
+            with suppress(ValueError):
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
     def _ensure(self, placement: Placement, there: set[str]) -> None:
         """Have the actor run on its node: leave it, end it where its node is gone, or start it."""
         name = placement.plan.name
-        handle, held = self._actors.get(name, (None, None))
-        if held is not None and held.node.node_id != placement.node.node_id:
-            ray.kill(handle)
-            there.discard(name)
-        elif held is not None and name in there:
-            return
-        elif held is not None and self._must_wait(name, handle):
+        held = self._actors.get(name)
+        if held is not None and held[1].node.node_id != placement.node.node_id:
+            ray.kill(held[0])
+        elif held is not None and (name in there or self._must_wait(name, held[0])):
             return
         self._actors[name] = (create(placement.plan, {NODE_ID: placement.node.node_id}), placement)
 

@@ -107,6 +107,8 @@ class Actor:
         finally:
             self._is_running = False
         wait_ns = IDLE_NS if due_ns is None else max(0, min(IDLE_NS, due_ns - self.now_ns))
+        if self._mailbox:
+            wait_ns = 0
         self._wake_at(max(world.now_ns + wait_ns, self.busy_until_ns))
 
     def _wake_at(self, wake_ns: Nanos) -> None:

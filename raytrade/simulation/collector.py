@@ -1,4 +1,4 @@
-"""`SimCollector` and `SimLine`: the logic of `raytrade.actors.collector` and `raytrade.transport.line` without their I/O."""
+"""`SimCollector` and `SimLine`: the logic of `raytrade.actors.collector` and `raytrade.transport.line` without I/O."""
 
 from __future__ import annotations
 
@@ -134,6 +134,10 @@ class SimLine:
         self.machine.request_snapshot(self.venue.symbol, now_ns)
         self.drain()
         return True
+
+    def break_connection(self) -> None:
+        """The network cuts the connection, if there is one."""
+        self._close("cut")
 
     def abandon(self) -> None:
         """The collector is dead: the venue sees the connection end."""

@@ -173,6 +173,11 @@ class SimLane:
                 self._finish(done, None)
             self._inbox.popleft()
 
+    def _hand_over(self, data: bytes) -> None:
+        actor = self._network.actors.get(self._reader)
+        if actor is not None and actor.has_room():
+            actor.post_batch(actor.receive_batch, self._writer.name, data)  # type: ignore[attr-defined]
+
     def _finish(self, done: Done, problem: str | None) -> None:
         self._under_way -= 1
         if not self.is_local:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from raytrade.arbitration import Rule, StreamRule
 from raytrade.core.events import Channel
 from raytrade.core.instrument import split_instrument
@@ -13,6 +15,7 @@ _NEWEST = StreamRule(rule=Rule.NEWEST, in_band=True)
 _TRADES = StreamRule(rule=Rule.TRADE)
 
 
+@lru_cache(maxsize=64)
 def simulated_rule(instrument: str, channel: Channel) -> StreamRule:
     """Give the rule by which copies of the instrument's channel are merged."""
     if split_instrument(instrument)[0] == NEWEST_VENUE:

@@ -15,7 +15,9 @@ FrameTaker = Callable[[bytes], None]
 class Connection:
     """One websocket, as both ends see it."""
 
-    def __init__(self, dialect: Dialect, line: FaultyLine, on_frame: FrameTaker, on_close: Callable[[str], None]) -> None:
+    def __init__(
+        self, dialect: Dialect, line: FaultyLine, on_frame: FrameTaker, on_close: Callable[[str], None]
+    ) -> None:
         self.dialect = dialect
         self.line = line
         self.is_open = True

@@ -37,22 +37,22 @@ class Trace:
 
 
 class World:
-    """Everything that happens goes through `at`; `crash_in` counts down an actor's steps to its death."""
+    """Everything that happens goes through `at`.
+
+    `now_ns` is the true time, `offsets_ns` by how much actors' clocks are wrong; `crash_in` counts down an actor's
+    steps to its death.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock(START_NS)
+        self.now_ns: Nanos = START_NS
         self.trace = Trace()
         self.offsets_ns: dict[str, Nanos] = {}
         self.crash_in: dict[str, int] = {}
         self.steps = 0
         self._queue: list[tuple[Nanos, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
-
-    @property
-    def now_ns(self) -> Nanos:
-        """The true time."""
-        return self.clock.now_ns()
 
     def at(self, due_ns: Nanos, function: Callable[..., None], *arguments: Any) -> None:
         """Have `function` called at a time, after everything planned earlier for the same time."""
@@ -68,18 +68,22 @@ class World:
         queue = self._queue
         while queue and queue[0][0] <= end_ns:
             due_ns, _, function, arguments = heappop(queue)
-            self.clock.advance(due_ns - self.now_ns)
+            self._move(due_ns)
             self.steps += 1
             function(*arguments)
-        self.clock.advance(end_ns - self.now_ns)
+        self._move(end_ns)
+
+    def _move(self, now_ns: Nanos) -> None:
+        self.clock.advance(now_ns - self.now_ns)
+        self.now_ns = self.clock.now_ns()
 
     def between(self, least_ns: Nanos, most_ns: Nanos) -> Nanos:
         """Draw a duration."""
-        return self.random.randint(least_ns, most_ns)
+        return least_ns + int(self.random.random() * (most_ns - least_ns + 1))
 
     def chance(self, share: float) -> bool:
         """Draw whether something happens."""
-        return self.random.random() < share
+        return share > 0 and self.random.random() < share
 
     def note(self, who: str, what: str) -> None:
         """Add a transition to the trace."""

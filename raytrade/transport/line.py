@@ -80,6 +80,7 @@ class Line:
             self._socket = socket
             self.machine.receive_open(now_ns)
             self.status.is_up = True
+            self.status.refused.clear()
             deliver(name, [LineUp(venue=self.machine.venue, ts_recv_ns=now_ns)])
             self._drain(deliver)
 
@@ -142,6 +143,8 @@ class Line:
                     self._spawn(self._fetch(command, deliver))
                 case Refused(symbol, reason):
                     self.status.refused[symbol] = reason
+                    if not reason:
+                        del self.status.refused[symbol]
                 case Reconnect(reason):
                     self._given_up = reason
                     if self._socket is not None:

@@ -32,7 +32,6 @@ FRAME_BYTES_MAX = 32 * 1024 * 1024
 BAD_FRAMES_MAX = 8
 """Undecodable frames in a row after which a line is opened anew, whatever the venue."""
 SERVICE_TIMEOUT_NS = 30 * SECOND
-"""A subscription whose first book message has not come by then counts as refused."""
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,7 +133,10 @@ class Reconnect(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The venue refused a subscription, or acknowledged it and does not serve it; tell the user."""
+    """The venue refused a subscription, or acknowledged it and does not serve it; tell the user.
+
+    Without a reason: it is served after all.
+    """
 
     symbol: str
     reason: str
@@ -179,6 +181,8 @@ class VenueMachine:
     ping_interval_ns: ClassVar[Nanos] = 0
     """How often `ping_frame` must be sent; 0 where the venue pings by itself."""
     ping_frame: ClassVar[str] = ""
+    service_timeout_ns: Nanos = SERVICE_TIMEOUT_NS
+    """A subscription whose first book message has not come by then counts as refused."""
 
     def __init__(self, venue: str, endpoint: Endpoint) -> None:
         self.venue = venue
@@ -193,6 +197,7 @@ class VenueMachine:
         self._heard_ns: Nanos = 0
         self._pinged_ns: Nanos = 0
         self._awaited: dict[str, Nanos] = {}
+        self._unserved: set[str] = set()
         self._open = False
 
     # What a venue's class must give.
@@ -228,7 +233,7 @@ class VenueMachine:
         self._bad_frames = 0
         self._statistics.connections += 1
         self._awaited = {
-            subscription.symbol: now_ns + SERVICE_TIMEOUT_NS
+            subscription.symbol: now_ns + self.service_timeout_ns
             for subscription in self.endpoint.subscriptions
             if Channel.BOOK in subscription.channels
         }
@@ -272,6 +277,7 @@ class VenueMachine:
             self._commands.append(Reconnect(f"silent for {self.silence_ns_max // SECOND} s"))
         for symbol in [symbol for symbol, due_ns in self._awaited.items() if now_ns >= due_ns]:
             del self._awaited[symbol]
+            self._unserved.add(symbol)
             self._commands.append(Refused(symbol, "subscribed but not served"))
 
     def receive_close(self, now_ns: Nanos) -> None:
@@ -338,6 +344,9 @@ class VenueMachine:
         """A book message of `symbol` has come."""
         if self._awaited:
             self._awaited.pop(symbol, None)
+        if self._unserved and symbol in self._unserved:
+            self._unserved.discard(symbol)
+            self._commands.append(Refused(symbol, ""))
 
     def _refuse(self, symbol: str, reason: str) -> None:
         self._awaited.pop(symbol, None)

@@ -145,7 +145,7 @@ def test_strict_gives_one_perfect_line_or_says_exactly_what_is_missing(seed: int
         given = sum(part.updates for part in counts.lines.values())
         assert given == len(arrivals)
         assert given == unapplied + sum(part.wins + part.duplicates for part in counts.lines.values())
-        assert counts.gaps == len(consumer.gaps) == counts.resyncs
+        assert counts.gaps == len(consumer.gaps) >= counts.resyncs
 
 
 @FEW

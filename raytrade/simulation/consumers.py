@@ -1,0 +1,244 @@
+"""`SimStrategy` and `SimRecorder`: the consumers, with the logic of their actors and open to the checkers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raytrade.arbitration import Arbiter, SnapshotWanted
+from raytrade.core.book import L2Book
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.events import BookSnapshot, Channel, Event, Flag, Gap, GapKind, Side, Trade
+from raytrade.core.instrument import Filter
+from raytrade.core.message import Kind, Message, encode, parse
+from raytrade.links.writer import OpenLink
+from raytrade.simulation.actor import Actor
+from raytrade.simulation.network import Network
+from raytrade.simulation.rules import CHAINED, simulated_rule
+from raytrade.simulation.upstreams import SimUpstreams
+from raytrade.simulation.watch import ArbiterWatch, Fail, Sees, stream_name
+from raytrade.simulation.world import World
+from raytrade.strategy.base import BaseStrategy, Context
+from raytrade.strategy.engine import StrategyEngine
+
+LiveBook = Callable[[str, L2Book], None]
+"""Told of every LIVE book after each step: who holds it, and the book."""
+
+
+class Probe(BaseStrategy):
+    """A strategy that decides nothing and shows the checkers all that a strategy sees."""
+
+    def __init__(self, who: str, watch: ArbiterWatch, live: LiveBook) -> None:
+        self._who = who
+        self._watch = watch
+        self._live = live
+
+    def on_book(self, context: Context, book: L2Book) -> None:
+        """A LIVE book was moved."""
+        self._live(self._who, book)
+
+    def on_gap(self, context: Context, gap: Gap) -> None:
+        """A gap was told."""
+        self._watch.give([parse(encode(gap, self._who))])
+
+    def on_trade(self, context: Context, trade: Trade) -> None:
+        """A trade was told."""
+        self._watch.give([parse(encode(trade, self._who))])
+
+
+class SimStrategy(Actor):
+    """Hosts a real `StrategyEngine`; `slow_ns` is the time each batch costs it."""
+
+    def __init__(self, name: str, world: World, network: Network, dedups: list[str], fail: Fail) -> None:
+        super().__init__(name, world, network)
+        self.slow_ns: Nanos = 0
+        self.watch = ArbiterWatch(name, fail, Sees(unapplied=False))
+        self.on_live: LiveBook = lambda _name, _book: None
+        probe = Probe(name, self.watch, self._live)
+        self.engine = StrategyEngine(name, probe, Filter(), simulated_rule, observer=self._observe)
+        self._upstreams = SimUpstreams(self, OpenLink(link=0, reader=name), dedups, self._change)
+
+    def _live(self, who: str, book: L2Book) -> None:
+        self.on_live(who, book)
+
+    def _observe(self, kind: Kind, instrument: str, id_prev: int, id_last: int, flags: int) -> None:
+        self.world.note(self.name, f"{kind.name} {instrument} ({id_prev}, {id_last}] flags {flags}")
+        if kind is not Kind.TRADE and (chain := self.watch.chains.get(f"{instrument}/book")) is not None:
+            chain.give(kind, flags, id_prev, id_last)
+
+    def tick(self, now_ns: Nanos) -> Nanos | None:
+        """Do what is due; see `raytrade.actors.strategy`."""
+        self._upstreams.tick(now_ns)
+        due_ns = self.engine.deadline_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self.engine.receive_timeout(now_ns)
+        wanted = {command.instrument for command in self.engine.commands() if isinstance(command, SnapshotWanted)}
+        if wanted:
+            self._upstreams.request_images(wanted, now_ns)
+        return self.engine.deadline_ns()
+
+    def receive_batch(self, dedup: str, data: bytes) -> None:
+        """Take a batch of a dedup's link."""
+        now_ns = self.now_ns
+        for message in self._upstreams.receive(dedup, data, now_ns):
+            self.step()
+            self.watch.receive(dedup, message)
+            self.engine.receive(dedup, message, now_ns)
+        if self.slow_ns:
+            self.work(self.slow_ns)
+
+    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
+        (self.engine.receive_line_up if is_up else self.engine.receive_line_down)(dedup, now_ns)
+
+
+class SimDisk:
+    """What a recorder has taken: `durable` survives its death, `pending` does not; a full disk takes nothing."""
+
+    def __init__(self) -> None:
+        self.durable: list[Message] = []
+        self.is_full = False
+        self.slow_ns: Nanos = 0
+        self.pending: list[Message] = []
+        self.pending_max = 0
+
+    def write(self, messages: list[Message]) -> None:
+        """Take messages; they are safe only after `flush`."""
+        self.pending += messages
+        self.pending_max = max(self.pending_max, len(self.pending))
+
+    def flush(self) -> bool:
+        """Make everything taken durable; tells whether that was possible."""
+        if self.is_full:
+            return False
+        self.durable += self.pending
+        self.pending = []
+        return True
+
+
+class SimHistory:
+    """What a recorder that starts again finds on its disk; see `raytrade.actors.history`."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self.positions: dict[str, int] = {}
+        self.openings: list[Message] = []
+        self.breaks: list[tuple[str, Channel, int]] = []
+        self._trades: dict[str, set[bytes]] = {}
+        last: dict[tuple[str, Channel], int] = {}
+        for message in disk.durable:
+            if message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE):
+                last[message.stream] = max(last.get(message.stream, 0), message.id_last)
+                if message.kind is Kind.TRADE:
+                    self._trades.setdefault(message.instrument, set()).add(message.tail())
+        for (instrument, channel), id_last in last.items():
+            if simulated_rule(instrument, channel).rule in CHAINED and id_last > 0:
+                self._trades.pop(instrument if channel is Channel.TRADES else "", None)
+                self.positions[f"{instrument}/{channel.name.lower()}"] = id_last
+                self.openings.append(parse(encode(_opening(instrument, channel, id_last), "")))
+            elif channel is Channel.BOOK:
+                self.breaks.append((instrument, channel, id_last))
+
+    def has(self, message: Message) -> bool:
+        """Tell whether the disk holds this trade, where no id would show it."""
+        return message.kind is Kind.TRADE and message.tail() in self._trades.get(message.instrument, ())
+
+    def follow(self, message: Message) -> None:
+        """Note a message that was taken."""
+        if simulated_rule(message.instrument, message.channel).rule in CHAINED:
+            self.positions[stream_name(message)] = message.id_last
+
+
+class SimRecorder(Actor):
+    """Arbitrates between the replicas and writes what is left to a `SimDisk`."""
+
+    def __init__(
+        self, name: str, world: World, network: Network, dedups: list[str], arbiter: Arbiter, disk: SimDisk, fail: Fail
+    ) -> None:
+        super().__init__(name, world, network)
+        self.disk = disk
+        self.watch = ArbiterWatch(name, fail, Sees())
+        self.arbiter = arbiter
+        disk.pending = []
+        self._history = SimHistory(disk)
+        self._flushed_ns: Nanos = 0
+        self._upstreams = SimUpstreams(self, OpenLink(link=0, reader=name), dedups, self._change)
+        self._upstreams.positions = self._history.positions
+        self._go_on(dedups)
+
+    def _go_on(self, dedups: list[str]) -> None:
+        for opening in self._history.openings:
+            for dedup in dedups:
+                self.arbiter.receive(dedup, opening, self.now_ns)
+        self.watch.give([message for message in self.arbiter.output() if message.kind is Kind.SNAPSHOT])
+        self.disk.write([self._break(*parts) for parts in self._history.breaks])
+
+    def _break(self, instrument: str, channel: Channel, id_last: int) -> Message:
+        cause = "the recorder was started anew"
+        gap = Gap(
+            instrument=instrument,
+            channel=channel,
+            kind=GapKind.RESET,
+            id_prev=id_last,
+            id_last=0,
+            cause=cause,
+            ts_recv_ns=self.now_ns,
+        )
+        return parse(encode(gap, ""))
+
+    def tick(self, now_ns: Nanos) -> Nanos | None:
+        """Do what is due; see `raytrade.actors.recorder`."""
+        self._upstreams.tick(now_ns)
+        due_ns = self.arbiter.deadline_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self.arbiter.receive_timeout(now_ns)
+        self._write(now_ns)
+        return self.arbiter.deadline_ns()
+
+    def receive_batch(self, dedup: str, data: bytes) -> None:
+        """Take a batch of a dedup's link."""
+        now_ns = self.now_ns
+        for message in self._upstreams.receive(dedup, data, now_ns):
+            self.step()
+            if not self._history.has(message):
+                self.watch.receive(dedup, message)
+                self.arbiter.receive(dedup, message, now_ns)
+
+    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
+        (self.arbiter.receive_line_up if is_up else self.arbiter.receive_line_down)(dedup, now_ns)
+
+    def _write(self, now_ns: Nanos) -> None:
+        messages = self.arbiter.output()
+        wanted = {command.instrument for command in self.arbiter.commands()}
+        if wanted:
+            self._upstreams.request_images(wanted, now_ns)
+        self.watch.give(messages)
+        for message in messages:
+            self._cover(message)
+        self.disk.write(messages)
+        self.step()
+        if now_ns - self._flushed_ns >= SECOND or now_ns < self._flushed_ns:
+            self._flushed_ns = now_ns
+            self.disk.flush()
+            self.work(self.disk.slow_ns)
+
+    def _cover(self, message: Message) -> None:
+        ids = f"({message.id_prev}, {message.id_last}] flags {message.flags}"
+        self.world.note(self.name, f"{message.kind.name} {message.instrument} {ids}")
+        is_update = message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
+        if is_update and not message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
+            self._history.follow(message)
+
+
+def _opening(instrument: str, channel: Channel, id_last: int) -> Event:
+    if channel is Channel.BOOK:
+        return BookSnapshot(
+            instrument=instrument, id_last=id_last, bids=(), asks=(), price_scale=0, size_scale=0, flags=Flag.IMAGE
+        )
+    return Trade(
+        instrument=instrument,
+        trade_id=str(id_last),
+        price=0,
+        size=0,
+        price_scale=0,
+        size_scale=0,
+        aggressor=Side.NONE,
+        sequence=id_last,
+    )

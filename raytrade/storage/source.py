@@ -1,0 +1,243 @@
+"""`Stream`: one recorded stream (instrument and channel) read in order, with a `Gap` wherever something is not there.
+
+Rows are decoded in pieces of bounded size, so a stream of any length needs the memory of one piece. Gaps are those that
+were recorded, those between runs (`raytrade.storage.runs`), and those of indexes that no segment holds: a segment that
+was lost, or left out because it is damaged, must not leave a book that calls itself live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raytrade.core.clock import Nanos
+from raytrade.core.events import Channel, Flag, Gap, GapKind
+from raytrade.core.message import Kind, Message, encode, parse
+from raytrade.errors import StorageError
+from raytrade.storage.decoding import COLUMNS, LINE, MESSAGES, Numbered
+from raytrade.storage.runs import INDEX_MAX, Piece, Run, Unit, heads_of
+from raytrade.storage.schema import BOOK, TRADES
+from raytrade.storage.segments import Segment, read_rows, stream_rows
+
+ROWS_AT_ONCE = 32_768
+_UNAPPLIED = int(Flag.UNAPPLIED)
+TIME_MIN: Nanos = -(2**63 - 1)
+SCHEMAS = {Channel.BOOK: BOOK, Channel.TRADES: TRADES}
+
+Place = tuple[int, int]
+"""Where a stream is entered: the run's number, and an index in it."""
+
+Timed = tuple[Nanos, Message]
+"""A message and its time in its stream."""
+
+
+class Stream:
+    """One stream of a recording; `runs` as `raytrade.storage.runs` has settled them."""
+
+    def __init__(self, instrument: str, channel: Channel, runs: list[Run]) -> None:
+        self.instrument = instrument
+        self.channel = channel
+        self.runs = runs
+
+    # Messages.
+
+    def messages(self, place: Place = (0, 0), floor_ns: Nanos = TIME_MIN) -> Iterator[Timed]:
+        """Give the messages from a place on, each with its time; `floor_ns` is the time the stream has reached there.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        now_ns = floor_ns
+        number, index_from = place
+        for at, run in enumerate(self.runs[number:], start=number):
+            is_entered = at == number and index_from > run.index_from
+            walk = _Walk(self, run, now_ns, index_from if is_entered else run.index_from, is_opened=not is_entered)
+            yield from walk
+            now_ns = walk.now_ns
+
+    def since(self, start_ns: Nanos) -> Iterator[Timed]:
+        """Give the messages whose time is `start_ns` or later, without reading the segments before.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        place, floor_ns = self._enter(start_ns)
+        for now_ns, message in self.messages(place, floor_ns):
+            if now_ns >= start_ns:
+                yield now_ns, message
+
+    def _enter(self, start_ns: Nanos) -> tuple[Place, Nanos]:
+        """Give a place all before which is earlier than `start_ns`, and the time reached there."""
+        units = list(self._units_until(start_ns))
+        if not units:
+            return (0, 0), TIME_MIN
+        reached = [unit.ts_last_ns >= start_ns for _, unit, _ in units]
+        # One unit earlier: a gap behind its last message may be later than the message.
+        number, unit, floor_ns = units[max((reached.index(True) if any(reached) else len(units)) - 1, 0)]
+        run = self.runs[number]
+        is_first = unit is run.taken[0]
+        return (number, 0 if is_first else max(unit.index_first, run.index_from)), floor_ns
+
+    def snapshot_place(self, until_ns: Nanos) -> tuple[Place, Nanos]:
+        """Give the place of the last whole book at or before `until_ns` (if there is none, the start), and its time.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        for number, unit, floor_ns in reversed(list(self._units_until(until_ns))):
+            run = self.runs[number]
+            if not unit.has_snapshot:
+                continue
+            heads = heads_of([unit])
+            times = np.maximum(np.maximum.accumulate(heads.ts_recv_ns), floor_ns)
+            is_taken = (heads.index >= run.index_from) & (heads.index <= run.index_to)
+            found = np.flatnonzero(heads.is_snapshot & heads.is_applied & is_taken & (times <= until_ns))
+            if len(found):
+                return (number, int(heads.index[found[-1]])), int(times[found[-1]])
+        return (0, 0), TIME_MIN
+
+    def _units_until(self, until_ns: Nanos) -> Iterator[tuple[int, Unit, Nanos]]:
+        floor_ns = TIME_MIN
+        for number, run in enumerate(self.runs):
+            for unit in run.taken:
+                if floor_ns > until_ns:
+                    return
+                yield number, unit, floor_ns
+                floor_ns = max(floor_ns, unit.ts_last_ns)
+
+    # Rows.
+
+    def rows(self, start_ns: Nanos, end_ns: Nanos, *, use_threads: bool = True) -> pa.Table:
+        """Give the rows with ``start_ns <= ts_recv_ns < end_ns`` in the order of the stream.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        tables = [
+            _rows_of(run, unit, start_ns, end_ns, use_threads)
+            for run in self.runs
+            for unit in run.taken
+            if unit.ts_last_ns >= start_ns and unit.ts_first_ns < end_ns
+        ]
+        return pa.concat_tables([SCHEMAS[self.channel].empty_table(), *tables])
+
+
+class _Walk:
+    """One pass over a run: puts gaps between its messages and keeps the time."""
+
+    def __init__(self, stream: Stream, run: Run, now_ns: Nanos, index_from: int, *, is_opened: bool) -> None:
+        self.now_ns = now_ns
+        self._stream = stream
+        self._run = run
+        self._index_from = index_from
+        self._gaps = [(index, gap) for index, gap in run.gaps if index >= index_from]
+        self._waiting = [run.opening] if is_opened and run.opening is not None else []
+        self._expected: int | None = None
+        self._position = 0
+
+    def __iter__(self) -> Iterator[Timed]:
+        first, last = self._index_from, self._run.index_to
+        for unit in self._run.taken:
+            if unit.index_last < first:
+                continue
+            for block in _blocks(self._stream, unit):
+                if block[0][0] < first or block[-1][0] > last:
+                    block = [numbered for numbered in block if first <= numbered[0] <= last]
+                yield from self._block(block)
+        for gap in self._waiting:
+            self.now_ns = max(self.now_ns, gap.ts_recv_ns)
+            yield self.now_ns, _message(gap)
+
+    def _block(self, block: list[Numbered]) -> Iterator[Timed]:
+        now_ns, expected = self.now_ns, self._expected
+        next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
+        for index, message in block:
+            time_ns = message.ts_recv_ns
+            if time_ns < now_ns:
+                time_ns = now_ns
+            if index != expected or self._waiting:
+                if expected is not None and index > expected:
+                    self._waiting.append(self._hole(expected, index, now_ns, message))
+                for gap in self._waiting:
+                    now_ns = min(max(now_ns, gap.ts_recv_ns), time_ns)
+                    yield now_ns, _message(gap)
+                self._waiting = []
+            now_ns, expected = time_ns, index + 1
+            if not message.flags & _UNAPPLIED:
+                self._position = message.id_last
+            yield time_ns, message
+            while index >= next_gap:
+                self._waiting.append(self._gaps.pop(0)[1])
+                next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
+        self.now_ns, self._expected = now_ns, expected
+
+    def _hole(self, expected: int, index: int, now_ns: Nanos, message: Message) -> Gap:
+        is_delta = message.kind is not Kind.SNAPSHOT
+        return Gap(
+            instrument=self._stream.instrument,
+            channel=self._stream.channel,
+            kind=GapKind.RESET,
+            id_prev=self._position,
+            id_last=message.id_prev if is_delta and message.id_prev > self._position else 0,
+            cause=f"messages {expected} to {index - 1} are not in the files",
+            ts_recv_ns=now_ns + 1,
+            epoch=message.epoch,
+        )
+
+
+def _message(gap: Gap) -> Message:
+    return parse(encode(gap, LINE))
+
+
+def _blocks(stream: Stream, unit: Unit) -> Iterator[list[Numbered]]:
+    if len(unit.pieces) == 1:
+        yield from _piece(stream, unit.pieces[0])
+    else:
+        singles = [_singles(stream, piece) for piece in unit.pieces]
+        for numbered in merge(*singles, key=lambda numbered: numbered[0]):
+            yield [numbered]
+
+
+def _piece(stream: Stream, piece: Piece) -> Iterator[list[Numbered]]:
+    return messages_of(stream.instrument, *piece)
+
+
+def messages_of(instrument: str, segment: Segment, groups: list[int]) -> Iterator[list[Numbered]]:
+    """Decode some row groups of a segment, in pieces of bounded size.
+
+    Raises:
+        StorageError: the segment is damaged.
+    """
+    batches = stream_rows(segment, groups, COLUMNS[segment.channel], ROWS_AT_ONCE)
+    try:
+        yield from MESSAGES[segment.channel](instrument, batches, str(segment.path))
+    except (ValueError, IndexError, OverflowError) as error:
+        raise StorageError(str(segment.path), f"is damaged: {' '.join(str(error).split())}") from None
+
+
+def _singles(stream: Stream, piece: Piece) -> Iterator[Numbered]:
+    for block in _piece(stream, piece):
+        yield from block
+
+
+def _rows_of(run: Run, unit: Unit, start_ns: Nanos, end_ns: Nanos, use_threads: bool) -> pa.Table:
+    tables = [read_rows(segment, groups, use_threads=use_threads) for segment, groups in unit.pieces]
+    table = pa.concat_tables(tables)
+    if len(tables) > 1:
+        table = table.take(pc.sort_indices(table, sort_keys=[("index", "ascending")]))
+    masks = []
+    for column, first, last, low, high in (
+        ("index", unit.index_first, unit.index_last, run.index_from, run.index_to),
+        ("ts_recv_ns", unit.ts_first_ns, unit.ts_last_ns, start_ns, end_ns - 1),
+    ):
+        if first < low:
+            masks.append(pc.greater_equal(table.column(column), low))
+        if last > high:
+            masks.append(pc.less_equal(table.column(column), high))
+    for mask in masks[1:]:
+        masks[0] = pc.and_(masks[0], mask)
+    return table.filter(masks[0]) if masks else table

@@ -1,0 +1,69 @@
+"""Every kind of actor is killed while updates flow; whoever was not killed misses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from raytrade.config import StrategyConfig
+from raytrade.demo.nodes import Nodes
+from raytrade.pipeline import driver
+from tests.ray.running import MARKETS, running, until, watch
+
+
+def test_everything_arrives_once_in_full_depth_and_on_disk(nodes: Nodes, tmp_path: Path) -> None:
+    markets = {**MARKETS, "kraken-v2": ("BTC/USD",)}
+    with running("whole", tmp_path, markets) as pipeline:
+        dedups = pipeline.actors("dedup")
+        assert len({actor["node"] for actor in dedups.values()}) == 2
+        assert len(pipeline.actors("collector")) == 3
+        pipeline.begin()
+        pipeline.let_flow(600)
+        truths = pipeline.finish()
+        pipeline.check_strategy("watch", truths)
+        pipeline.stop()
+        pipeline.check_files(truths)
+        assert driver.running_pipelines() == []
+
+
+def test_kills_under_flow(nodes: Nodes, tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["strategies"].append(watch("witness"))
+
+    with running("kills", tmp_path, change=change) as pipeline:
+        pipeline.begin()
+        pipeline.let_flow()
+        for role, ending in (("collector", "-0"), ("dedup", "-a"), ("recorder", ""), ("strategy", "-watch"), ("dedup", "-b")):
+            pipeline.kill(role, ending)
+            pipeline.let_flow()
+            until(pipeline.is_redundant, f"redundancy after the kill of a {role}")
+        kill_supervisor(pipeline.status()["pid"], pipeline.name)
+        pipeline.let_flow()
+        truths = pipeline.finish()
+        pipeline.check_strategy("witness", truths)
+        pipeline.check_strategy("watch", truths, whole=False)
+        pipeline.stop()
+        pipeline.check_files(truths)
+
+
+def kill_supervisor(pid: int, pipeline: str) -> None:
+    """The attached strategy and where everything runs are still known afterwards, and nothing else was started anew."""
+    driver.attach(pipeline, StrategyConfig(**watch("late")))
+    before = driver.status(pipeline)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: driver.status(pipeline)["pid"] != pid, "the supervisor is back")
+    after = until(lambda: status_with(pipeline, set(before["actors"])), "all actors known again")
+    assert {n: (a["pid"], a["node"]) for n, a in after["actors"].items()} == {
+        n: (a["pid"], a["node"]) for n, a in before["actors"].items()
+    }
+    assert after["strategies"] == ["watch", "witness", "late"]
+    driver.detach(pipeline, "late")
+    assert f"{pipeline}-strategy-late" not in driver.status(pipeline)["actors"]
+
+
+def status_with(pipeline: str, names: set[str]) -> dict[str, Any] | None:
+    found = driver.status(pipeline)
+    alive = {name for name, actor in found["actors"].items() if actor["state"] == "alive"}
+    return found if alive == names else None

@@ -1,0 +1,68 @@
+"""What can be wrong at the start is told in one line, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytrade.config import check_config
+from raytrade.demo.nodes import Nodes
+from raytrade.errors import ConfigError, RaytradeError
+from raytrade.pipeline import driver
+from raytrade.pipeline.supervisor import named_actors
+from tests.ray.running import BINANCE, data_of, running, start_exchanges, until
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def no_such_labels(data: dict[str, Any]) -> None:
+    data["dedup"]["labels"] = {"dedup": "never"}
+
+
+def no_recorder_node(data: dict[str, Any]) -> None:
+    data["recorders"][0]["labels"] = {"region": "atlantis"}
+
+
+def no_such_strategy(data: dict[str, Any]) -> None:
+    data["strategies"][0]["strategy"] = "raytrade.demo.watch:Nothing"
+
+
+def no_directory(data: dict[str, Any]) -> None:
+    data["recorders"][0]["directory"] = "/dev/null/recording"
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "kind"),
+    [
+        (no_such_labels, "dedup.labels: no node has the labels dedup=never (nodes: collector=yes, dedup=yes", ConfigError),
+        (no_recorder_node, "recorders.recorder.labels: no node has the labels region=atlantis", ConfigError),
+        (no_such_strategy, "no class Nothing; it has SpreadWatch", ConfigError),
+        (no_directory, "/dev/null/recording: not writable: Not a directory", RaytradeError),
+    ],
+)
+def test_a_pipeline_that_cannot_start(
+    nodes: Nodes, tmp_path: Path, change: Change, told: str, kind: type[Exception]
+) -> None:
+    with ExitStack() as stack:
+        data = data_of("wrong", start_exchanges(stack, BINANCE), tmp_path, BINANCE)
+        change(data)
+        with pytest.raises(kind) as refused:
+            driver.start(check_config(data, "wrong.yaml"))
+        assert told in str(refused.value)
+        assert "\n" not in str(refused.value)
+        until(lambda: not [name for name in named_actors() if name.startswith("wrong-")], "nothing is left")
+
+
+def test_starting_what_runs_already(nodes: Nodes, tmp_path: Path) -> None:
+    with running("twice", tmp_path, BINANCE) as pipeline:
+        data = data_of("twice", pipeline.exchanges, tmp_path, BINANCE)
+        before = {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()}
+        assert set(driver.start(check_config(data, "twice.yaml"))) == set(before)
+        data["dedup"]["replicas"] = 1
+        with pytest.raises(ConfigError, match="runs already with another configuration"):
+            driver.start(check_config(data, "twice.yaml"))
+        assert {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()} == before
