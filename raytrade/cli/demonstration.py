@@ -24,6 +24,7 @@ def demo(
     capture: Annotated[Path | None, typer.Option(help="Serve this recording instead of a synthetic market.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the recording; by default a new temporary one.")] = None,
     updates: Annotated[int, typer.Option(hidden=True, min=1000, help="Book updates in all.")] = UPDATES,
+    speed: Annotated[float, typer.Option(hidden=True, min=0.1, help="Pace of the recording.")] = 1.0,
     fault: Annotated[str, typer.Option(hidden=True, help="A fault of the exchanges, as of `raytrade emulate`.")] = "",
 ) -> None:
     """Run the whole pipeline on this machine, kill a collector, cut a socket, and check that nothing was missed.
@@ -42,6 +43,7 @@ def demo(
     settings = DemoSettings(
         capture=str(capture) if capture else "",
         directory=str(out) if out else "",
+        speed=speed,
         updates=updates,
         updates_min=updates * 5 // 6,
         fault=fault,
