@@ -363,7 +363,9 @@ class ChainStream:
         if not self._held.insert(line, message):
             track.counts.duplicates += 1
             return
-        if self._requests.due_ns is None and not self._rule.in_band:
+        if self._rule.in_band:
+            self._requests.expect(now_ns)
+        elif self._requests.due_ns is None:
             self._requests.ask(now_ns, "first message")
         self._trim_buffer()
 

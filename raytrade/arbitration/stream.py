@@ -140,6 +140,11 @@ class SnapshotRequests:
         self.due_ns = now_ns + self._wait_ns
         self._wait_ns = min(2 * self._wait_ns, self._settings.snapshot_retry_ns_max)
 
+    def expect(self, now_ns: Nanos) -> None:
+        """A snapshot should come by itself; if it does not, ask when the time of a request has passed."""
+        if self.due_ns is None:
+            self.due_ns = now_ns + self._wait_ns
+
     def cancel(self) -> None:
         """Nothing is wanted any more."""
         self.due_ns, self._wait_ns = None, self._settings.snapshot_retry_ns

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from contextlib import suppress
 from typing import Any
@@ -21,6 +23,7 @@ from raytrade.pipeline.problems import error_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
 CALL_TIMEOUT_S = 60.0
+REACH_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 120.0
 RESTART_POLLS = 60
 RESTART_POLL_S = 0.25
@@ -44,10 +47,26 @@ def join(address: str = "auto") -> None:
         PipelineError: there is none at the address.
     """
     keep_output_clean()
+    _check_reachable(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for minutes.
+
+    Raises:
+        PipelineError: no connection.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise PipelineError(f"no Ray cluster at {address!r}: {error.strerror or error}") from None
 
 
 def start_local(config: Config) -> None:

@@ -103,9 +103,9 @@ class Cluster:
     def _make(self, name: str) -> Actor:
         if name in COLLECTORS:
             return self._collector(name)
+        self._checker.restarted(name)
         if name in DEDUPS:
             return self._dedup(name)
-        self._checker.restarted(name)
         return self._strategy(name) if name == STRATEGY else self._recorder(name)
 
     def _collector(self, name: str) -> SimCollector:
@@ -118,6 +118,7 @@ class Cluster:
         arbiter = new_arbiter(name, self._arbiters)
         dedup = SimDedup(name, self._world, self.network, list(COLLECTORS), self._links, arbiter)
         dedup.watch = ArbiterWatch(name, self._checker.fail, Sees())
+        dedup.on_image = self._checker.live
         return dedup
 
     def _strategy(self, name: str) -> SimStrategy:

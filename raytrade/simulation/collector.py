@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
-from raytrade.core.book import BookState, L2Book
-from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, LineDown, LineUp
-from raytrade.core.instrument import Filter
-from raytrade.core.message import Message, encode, parse
+from raytrade.core.events import Event, LineDown, LineUp
+from raytrade.core.message import encode, parse
+from raytrade.links.line_books import LineBooks
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.simulation.actor import Actor
@@ -152,10 +148,9 @@ class SimCollector(Actor):
         super().__init__(name, world, network)
         self.lines: dict[str, SimLine] = {}
         self._witness = witness
-        self._books: dict[tuple[str, str], L2Book] = {}
-        self._up: dict[str, Message] = {}
+        self._books = LineBooks(simulated_rule)
         writer_id = world.random.getrandbits(WRITER_BITS) | 1
-        self.publisher = Publisher(writer_id, links, self._images, self._wake_link)
+        self.publisher = Publisher(writer_id, links, self._books.images, self._wake_link)
 
     def add_line(self, path: FaultyLine, venue: SimVenue, machine: VenueMachine) -> None:
         """Open a line."""
@@ -183,31 +178,7 @@ class SimCollector(Actor):
         self.publisher.append(messages)
         self.publisher.pump(self.now_ns)
         for event, message in zip(events, messages, strict=True):
-            self._follow(line, event, message)
-
-    def _follow(self, line: str, event: Event, message: Message) -> None:
-        match event:
-            case BookSnapshot() | BookDelta() if simulated_rule(event.instrument, Channel.BOOK).in_band:
-                self._book(line, event.instrument).apply(event)
-            case Gap():
-                self._book(line, event.instrument).invalidate()
-            case LineUp():
-                self._up[line] = message
-            case LineDown():
-                self._up.pop(line, None)
-                for (owner, _), book in self._books.items():
-                    if owner == line:
-                        book.invalidate()
-
-    def _book(self, line: str, instrument: str) -> L2Book:
-        return self._books.setdefault((line, instrument), L2Book(instrument))
-
-    def _images(self, wanted: Filter) -> list[Message]:
-        images = list(self._up.values())
-        for (line, instrument), book in self._books.items():
-            if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
-                images.append(parse(encode(checked_image(book), line)))
-        return images
+            self._books.follow(line, event, message)
 
     def _wake_link(self, link: int, problem: str | None) -> None:
         self.post(self.publisher.sent, link, problem)
@@ -222,12 +193,3 @@ class SimCollector(Actor):
         for line in self.lines.values():
             if line.venue.instrument == instrument and line.request_snapshot():
                 return
-
-
-def checked_image(book: L2Book) -> BookSnapshot:
-    """Give the image of a book, with the checksum that its deltas carry."""
-    image = book.snapshot()
-    checksum = simulated_rule(book.instrument, Channel.BOOK).checksum
-    if not checksum:
-        return image
-    return msgspec.structs.replace(image, state_hash=CHECKSUMS[checksum](book), flags=image.flags | Flag.CHECKED)

@@ -11,10 +11,11 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, parse
+from raytrade.links.line_books import checked_image
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.simulation.actor import Actor
-from raytrade.simulation.collector import WRITER_BITS, SimCollector, checked_image
+from raytrade.simulation.collector import WRITER_BITS, SimCollector
 from raytrade.simulation.network import Network
 from raytrade.simulation.rules import simulated_rule
 from raytrade.simulation.upstreams import SimUpstreams
@@ -142,7 +143,8 @@ class SimDedup(Actor):
         for instrument, book in self._books.items():
             if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
                 self.on_image(self.name, book)
-                images.append(parse(encode(checked_image(book), self.name)))
+                rule = simulated_rule(instrument, Channel.BOOK)
+                images.append(parse(encode(checked_image(book, rule), self.name)))
         return images
 
     def _wake_link(self, link: int, problem: str | None) -> None:

@@ -45,8 +45,7 @@ class Database:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._connection = duckdb.connect()
-        self._connection.execute("SET threads TO 2; SET enable_progress_bar = false")
-        self._connection.execute("SET python_enable_replacements = false")
+        self._connection.execute("SET enable_progress_bar = false; SET python_enable_replacements = false")
 
     def query(self, text: str) -> pa.Table:
         """Run one statement.

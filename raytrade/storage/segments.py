@@ -63,7 +63,7 @@ def open_file(path: Path, wanted: pa.Schema) -> pq.ParquetFile:
         StorageError: it cannot be read, is no Parquet file, or not of a recording.
     """
     try:
-        file = pq.ParquetFile(path, buffer_size=STREAM_BUFFER_BYTES, page_checksum_verification=True)
+        file = pq.ParquetFile(path, buffer_size=STREAM_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         _check_schema(path, file.schema_arrow, wanted)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from None

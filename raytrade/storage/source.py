@@ -23,7 +23,7 @@ from raytrade.storage.runs import INDEX_MAX, Piece, Run, Unit, heads_of
 from raytrade.storage.schema import BOOK, TRADES
 from raytrade.storage.segments import Segment, read_rows, stream_rows
 
-ROWS_AT_ONCE = 32_768
+ROWS_AT_ONCE = 8192
 _UNAPPLIED = int(Flag.UNAPPLIED)
 TIME_MIN: Nanos = -(2**63 - 1)
 SCHEMAS = {Channel.BOOK: BOOK, Channel.TRADES: TRADES}

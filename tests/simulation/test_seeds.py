@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -27,9 +28,13 @@ from raytrade.simulation.story import plan_lines, story_lines
 ROOT = Path(__file__).resolve().parents[2]
 KEPT_LINES = (ROOT / "tests/simulation/seeds.txt").read_text().splitlines()
 KEPT = [int(line.split()[0]) for line in KEPT_LINES if line[:1].isdigit()]
-SEEDS = int(os.environ.get("RAYTRADE_SEEDS", "96"))
+SEEDS = int(os.environ.get("RAYTRADE_SEEDS", "200"))
+"""How many seeds are run beside those that once failed."""
+PROCESSES = 2
 CHUNK = 8
 PLANTED_SEEDS_MAX = 30
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def check(result: Result) -> None:
@@ -42,10 +47,10 @@ def check(result: Result) -> None:
     assert result.false_gaps == 0
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_seeds(first: int) -> None:
-    for seed in range(first, first + CHUNK):
-        check(run_seed(seed))
+def test_seeds() -> None:
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        for result in pool.imap(run_seed, range(SEEDS), chunksize=CHUNK):
+            check(result)
 
 
 @pytest.mark.parametrize("seed", KEPT)
