@@ -3,7 +3,7 @@
 The actors are detached: they go on without this script. Run it again to see that they are there; stop them with
 `raytrade stop`.
 
-    ray submit cluster.yaml examples/run_pipeline.py /opt/raytrade/examples/pipeline.yaml
+    ray submit cluster.yaml examples/run_pipeline.py /home/ubuntu/raytrade-project/examples/pipeline.yaml
     ray job submit --working-dir . -- python examples/run_pipeline.py examples/pipeline.yaml
 """
 

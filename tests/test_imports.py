@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("ray", "pyarrow", "numpy", "websockets", "asyncio", "pydantic")
-PURE = ("raytrade", "raytrade.core.book", "raytrade.venues", "raytrade.arbitration", "raytrade.strategy.engine")
+HEAVY = ("ray", "pyarrow", "numpy", "duckdb", "websockets", "asyncio", "pydantic")
+PURE = ("raytrade", "raytrade.core.book", "raytrade.venues", "raytrade.arbitration", "raytrade.strategy.engine", "raytrade.replay")
 
 
 def python(code: str) -> str:

@@ -163,7 +163,10 @@ class Dedup:
             "role": "dedup",
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
-            "streams": {f"{name}/{channel.name.lower()}": msgspec.to_builtins(c) for (name, channel), c in streams.items()},
+            "streams": {
+                f"{name}/{channel.name.lower()}": msgspec.to_builtins(counts)
+                for (name, channel), counts in streams.items()
+            },
             "lines": msgspec.to_builtins(line_totals(streams)),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),

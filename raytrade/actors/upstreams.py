@@ -39,7 +39,7 @@ class Upstreams:
         on_batch: Callable[[str, bytes], None],
         on_change: Callable[[str, bool, Nanos], None],
     ) -> None:
-        """`on_batch(writer, data)` is given what comes over local lanes; it must end in `receive`, like the actor calls.
+        """`on_batch(writer, data)` is given what comes over local lanes; it must end in `receive`, as actor calls do.
 
         `on_change(writer, is_up, now_ns)` is told when a link comes up or is lost.
         """
@@ -84,7 +84,7 @@ class Upstreams:
             self._thread.watch(receiver, lambda: self._read(receiver))
 
     def _read(self, receiver: LocalReceiver) -> None:
-        """Take batches one by one, but not for long: calls and deadlines must have their turn when batches are heavy."""
+        """Take batches one by one, but not for long: calls and deadlines must have their turn."""
         clock = self._thread.clock
         until_ns = clock.now_ns() + SLICE_NS
         while batches := receiver.read(1):

@@ -36,10 +36,10 @@ class Readable(Protocol):
 
 
 class MachineThread:
-    """Runs posted calls and the callbacks of watched sockets, and `tick(now_ns)` after each group of them and when due.
+    """Runs posted calls and the callbacks of watched sockets, and `tick(now_ns)` after each group and when due.
 
-    `tick` gives the time at which it wants to be called next, or None. An exception that nobody caught is our own fault:
-    it is printed and ends the process, so that the actor is started again and its readers notice.
+    `tick` gives the time at which it wants to be called next, or None. An exception that nobody caught is our own
+    fault: it is printed and ends the process, so that the actor is started again and its readers notice.
     """
 
     def __init__(self, name: str, tick: Callable[[Nanos], Nanos | None]) -> None:
@@ -58,7 +58,7 @@ class MachineThread:
         self._thread.start()
 
     def watch(self, source: Readable, callback: Callable[[], None]) -> None:
-        """Have `callback` called on the thread whenever `source` can be read; only from the thread or before `start`."""
+        """Have `callback` called on the thread whenever `source` can be read; from the thread or before `start`."""
         self._watched[source.fileno()] = callback
         self._epoll.register(source.fileno(), select.EPOLLIN)
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     capture: Annotated[Path | None, typer.Option(help="Serve this recording instead of a synthetic market.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the recording; by default a new temporary one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the recording; else a new temporary one.")] = None,
     updates: Annotated[int, typer.Option(hidden=True, min=1000, help="Book updates in all.")] = UPDATES,
     speed: Annotated[float, typer.Option(hidden=True, min=0.1, help="Pace of the recording.")] = 1.0,
     fault: Annotated[str, typer.Option(hidden=True, help="A fault of the exchanges, as of `raytrade emulate`.")] = "",

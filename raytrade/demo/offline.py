@@ -1,4 +1,4 @@
-"""What a recording truly contains: the same capture imported without a pipeline, the measure of the demo with ``--capture``."""
+"""What a capture contains: the same frames imported without a pipeline, the measure of ``raytrade demo --capture``."""
 
 from __future__ import annotations
 

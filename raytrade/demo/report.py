@@ -92,6 +92,7 @@ def _lines_table(result: DemoResult) -> Table:
 
 def _summary_table(result: DemoResult) -> Table:
     latency = msgspec.convert(result.strategy["engine"]["latency"], Histogram, strict=False)
+    p50_ns, p99_ns = latency.quantile_ns(0.5), latency.quantile_ns(0.99)
     rows = [
         ("updates sent by the exchanges", result.updates),
         ("updates missed by the strategy", result.missed_by_strategy),
@@ -100,7 +101,7 @@ def _summary_table(result: DemoResult) -> Table:
         ("duplicates dropped", sum(line["duplicates"] for line in result.lines.values())),
         ("socket cut", short(result.cut_line)),
         ("collector killed (SIGKILL) and back", f"{short(result.killed)} (pid {result.killed_pid})"),
-        ("latency socket to strategy, p50 / p99 ms", " / ".join(milliseconds(latency.quantile_ns(q)) for q in (0.5, 0.99))),
+        ("latency socket to strategy, p50 / p99 ms", f"{milliseconds(p50_ns)} / {milliseconds(p99_ns)}"),
         ("rows recorded", result.recorder["sink"]["rows"] + result.recorder["sink"]["messages_pending"]),
     ]
     table = Table("what", "how much", title="Result")

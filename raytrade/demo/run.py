@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from raytrade.config import Config, check_config
 from raytrade.core.clock import SECOND
+from raytrade.core.instrument import split_instrument
 from raytrade.demo.checker import covered, recorded
 from raytrade.demo.exchange import Exchange
-from raytrade.core.instrument import split_instrument
 from raytrade.demo.nodes import Nodes
 from raytrade.demo.offline import Offline, import_offline
 from raytrade.demo.report import DemoResult, print_report

@@ -3,8 +3,8 @@
 A batch is one packet of a Unix socket (`SOCK_SEQPACKET`, abstract name: no file is left behind by a killed process, and
 the death of either end is an end-of-file at once). Batches above `PACKET_BYTES_MAX` are written into a sealed
 `memfd` whose descriptor is passed instead, so they are shared and not copied through the socket. The reader sleeps in
-`epoll` and is woken by the kernel. A writer must show the random token that the reader gave it by an actor call, and run
-under the reader's user.
+`epoll` and is woken by the kernel. A writer must show the random token that the reader gave it by an actor call, and
+run under the reader's user.
 
 Measured beside iceoryx2 (`benchmarks/hop.py`): see benchmarks/RESULTS.md.
 """

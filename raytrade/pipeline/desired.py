@@ -6,7 +6,7 @@ It lies in the cluster's own key-value store, so that it is as durable as the ac
 from __future__ import annotations
 
 import msgspec
-from ray.experimental import internal_kv
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 _NAMESPACE = b"raytrade"
 
@@ -21,15 +21,15 @@ class Desired(msgspec.Struct, frozen=True):
 
 def save(pipeline: str, desired: Desired) -> None:
     """Keep it."""
-    internal_kv._internal_kv_put(pipeline, msgspec.msgpack.encode(desired), namespace=_NAMESPACE)
+    _internal_kv_put(pipeline, msgspec.msgpack.encode(desired), namespace=_NAMESPACE)
 
 
 def load(pipeline: str) -> Desired | None:
     """Give what was kept last."""
-    kept = internal_kv._internal_kv_get(pipeline, namespace=_NAMESPACE)
+    kept = _internal_kv_get(pipeline, namespace=_NAMESPACE)
     return None if kept is None else msgspec.msgpack.decode(kept, type=Desired)
 
 
 def forget(pipeline: str) -> None:
     """The pipeline is stopped."""
-    internal_kv._internal_kv_del(pipeline, namespace=_NAMESPACE)
+    _internal_kv_del(pipeline, namespace=_NAMESPACE)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray.exceptions import ActorUnavailableError, RayError
 
 from raytrade.actors.upstreams import NAMESPACE
@@ -35,7 +36,6 @@ def keep_output_clean() -> None:
 
     Deaths are part of the plan here and show in the status; Ray (2.60) has no public switch for these notices.
     """
-    worker = ray._private.worker
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *arguments, **options: None
 
@@ -123,7 +123,7 @@ def start(config: Config) -> list[str]:
     """Start a pipeline; gives the names of its actors when all answer. One that runs so already is left as it is.
 
     Raises:
-        ConfigError: it cannot be placed, an actor refuses its plan, or one of that name runs with another configuration.
+        ConfigError: it cannot be placed, an actor refuses its plan, or the name is that of another configuration.
         PipelineError: an actor does not come up. Nothing is left behind.
     """
     plan_pipeline(config, live_nodes())

@@ -93,7 +93,7 @@ class _Places:
         return next((node for node in fitting if node.node_id == self._held.get(name)), None)
 
     def place(self, plan: ActorPlan, fitting: list[Node], key: str, avoid: set[str] | None = None) -> list[Placement]:
-        """Place an actor where it is, else by a stable hash of `key`, on a node that is not to be avoided if there is one."""
+        """Place an actor where it is, else by a stable hash of `key`; if it can, on none to be avoided."""
         if not fitting:
             return []
         first = crc32(key.encode()) % len(fitting)

@@ -10,7 +10,7 @@ _OWN = "raytrade.errors."
 
 
 def reason_of(error: RayError) -> str:
-    """Give the line that says it: our own error if there is one in it, else the last line of a traceback or the first."""
+    """Give the line that says it: our own error if there is one, else the last line of a traceback, or the first."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, RaytradeError):
         return str(cause)

@@ -27,6 +27,9 @@ from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
 from raytrade.storage.schema import BOOK, GAPS, TRADES, book_rows, gap_rows, trade_rows
 
+PAGE_BYTES = 64 * 1024
+"""Pages this small keep the memory of a reader that merges many streams small; each has a checksum."""
+
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
 
@@ -206,7 +209,13 @@ class ParquetSink:
         temporary = path.with_suffix(".part")
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary, compression=self._settings.compression)
+            pq.write_table(
+                table,
+                temporary,
+                compression=self._settings.compression,
+                write_page_checksum=True,
+                data_page_size=PAGE_BYTES,
+            )
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             size = temporary.stat().st_size

@@ -88,7 +88,7 @@ class Running:
         return ray.get_actor(name, namespace=NAMESPACE)
 
     def is_redundant(self) -> bool:
-        """Tell whether every collector's lines are up, every dedup hears every collector, every consumer every dedup."""
+        """Tell whether all lines are up, every dedup hears every collector and every consumer every dedup."""
         actors = list(self.status()["actors"].values())
         if any(actor["state"] != "alive" for actor in actors):
             return False
@@ -142,7 +142,7 @@ class Running:
         return True
 
     def check_strategy(self, strategy: str, truths: Mapping[str, Truth], whole: bool = True) -> None:
-        """The strategy missed nothing since it began (`whole`: since the stream began), and its books are the true ones."""
+        """The strategy missed nothing since it began (`whole`: since the stream did); its books are the true ones."""
         until(lambda: self.has_all(strategy, truths), f"{strategy} has everything")
         coverage = self.one("strategy", strategy)["coverage"]
         for venue, truth in truths.items():

@@ -72,7 +72,7 @@ def test_detaching_what_is_not_there(pipeline: Running) -> None:
 
 
 def test_a_slow_strategy_hurts_nobody_else(pipeline: Running) -> None:
-    """One takes 20 ms for each book, one is stopped for seconds; the bound of the ring is that of all readers together."""
+    """One takes 20 ms for each book, one is stopped for seconds; the ring's bound holds for all readers together."""
     slow = {"strategy": f"{STRATEGIES}:Slow", "params": {"busy_ms": 20}}
     driver.attach(pipeline.name, StrategyConfig(**watch("slow") | slow))
     driver.attach(pipeline.name, StrategyConfig(**watch("stopped")))

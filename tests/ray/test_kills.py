@@ -12,6 +12,8 @@ from raytrade.demo.nodes import Nodes
 from raytrade.pipeline import driver
 from tests.ray.running import MARKETS, running, until, watch
 
+VICTIMS = (("collector", "-0"), ("dedup", "-a"), ("recorder", ""), ("strategy", "-watch"), ("dedup", "-b"))
+
 
 def test_everything_arrives_once_in_full_depth_and_on_disk(nodes: Nodes, tmp_path: Path) -> None:
     markets = {**MARKETS, "kraken-v2": ("BTC/USD",)}
@@ -35,7 +37,7 @@ def test_kills_under_flow(nodes: Nodes, tmp_path: Path) -> None:
     with running("kills", tmp_path, change=change) as pipeline:
         pipeline.begin()
         pipeline.let_flow()
-        for role, ending in (("collector", "-0"), ("dedup", "-a"), ("recorder", ""), ("strategy", "-watch"), ("dedup", "-b")):
+        for role, ending in VICTIMS:
             pipeline.kill(role, ending)
             pipeline.let_flow()
             until(pipeline.is_redundant, f"redundancy after the kill of a {role}")

@@ -36,7 +36,9 @@ def test_ctrl_c_drains(tmp_path: Path) -> None:
     """On a Ray of its own, with Ctrl-C to the whole process group as a terminal sends it."""
     with written("local", tmp_path) as (path, exchange):
         command = [sys.executable, "-m", "raytrade", "run", "--address", "local", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as run:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        ) as run:
             try:
                 assert run.stdout is not None
                 first = run.stdout.readline()

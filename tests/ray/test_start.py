@@ -38,7 +38,7 @@ def no_directory(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "told", "kind"),
     [
-        (no_such_labels, "dedup.labels: no node has the labels dedup=never (nodes: collector=yes, dedup=yes", ConfigError),
+        (no_such_labels, "dedup.labels: no node has the labels dedup=never (nodes: collector=yes, dedup", ConfigError),
         (no_recorder_node, "recorders.recorder.labels: no node has the labels region=atlantis", ConfigError),
         (no_such_strategy, "no class Nothing; it has SpreadWatch", ConfigError),
         (no_directory, "/dev/null/recording: not writable: Not a directory", RaytradeError),
