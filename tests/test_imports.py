@@ -11,11 +11,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("ray", "pyarrow", "numpy", "duckdb", "websockets", "asyncio", "pydantic")
-PURE = ("raytrade", "raytrade.core.book", "raytrade.venues", "raytrade.arbitration", "raytrade.strategy.engine", "raytrade.replay")
+PURE = (
+    "raytrade",
+    "raytrade.core.book",
+    "raytrade.venues",
+    "raytrade.arbitration",
+    "raytrade.strategy.engine",
+    "raytrade.replay",
+)
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 

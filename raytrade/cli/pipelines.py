@@ -130,8 +130,8 @@ def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
     table = Table("actor", "node", "state", "pid", "links up", "lane", "remarks")
     for name, actor in sorted(actors.items()):
         remarks = [*actor.get("problems", {}).values(), *filter(None, [actor.get("problem")])]
-        refused = [r for line in actor.get("lines", {}).values() for r in line.get("status", {}).get("refused", {}).items()]
-        remarks += [f"{symbol}: {reason}" for symbol, reason in refused]
+        for line in actor.get("lines", {}).values():
+            remarks += [f"{symbol}: {reason}" for symbol, reason in line["status"]["refused"].items()]
         lanes = sorted(set(actor.get("lanes", {}).values()))
         up = actor.get("up", actor.get("links", {}))
         row = [name, actor["node"][:8], actor["state"], str(actor.get("pid", "")), str(len(up)), " ".join(lanes)]
@@ -191,7 +191,9 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def detach(
-    name: Annotated[str, typer.Argument(help="The strategy's name.")], pipeline: Pipeline = "", address: Address = "auto"
+    name: Annotated[str, typer.Argument(help="The strategy's name.")],
+    pipeline: Pipeline = "",
+    address: Address = "auto",
 ) -> None:
     """Stop and remove a strategy of a running pipeline; nothing else is touched.
 

@@ -222,8 +222,8 @@ class SimRecorder(Actor):
     def _cover(self, message: Message) -> None:
         ids = f"({message.id_prev}, {message.id_last}] flags {message.flags}"
         self.world.note(self.name, f"{message.kind.name} {message.instrument} {ids}")
-        is_update = message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
-        if is_update and not message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
+        is_line = message.kind in (Kind.LINE_UP, Kind.LINE_DOWN)
+        if not is_line and not message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
             self._history.follow(message)
 
 

@@ -1,4 +1,4 @@
-"""What a directory already holds: the last ids and indexes of each stream, from the statistics of its newest segments."""
+"""What a directory already holds: last ids and indexes of each stream, by the statistics of its newest segments."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One websocket connection: `websockets`' protocol without I/O under an asyncio transport.
 
-The library's own asyncio connection costs a task switch and a queue per frame; here the frames of one read are handed on
-in the read callback itself. Text frames are handed on as the bytes they are: the decoders take bytes.
+The library's own asyncio connection costs a task switch and a queue per frame; here the frames of one read are handed
+on in the read callback itself. Text frames are handed on as the bytes they are: the decoders take bytes.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def test_what_is_no_range_is_refused(text: str) -> None:
 def test_the_simulation_loads_nothing_heavy() -> None:
     import subprocess
 
-    code = "import sys, raytrade.simulation; print(sorted(set(sys.modules) & {'ray', 'asyncio', 'pyarrow', 'numpy', 'socket'}))"
+    heavy = {"ray", "asyncio", "pyarrow", "numpy", "socket"}
+    code = f"import sys, raytrade.simulation; print(sorted(set(sys.modules) & {heavy!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode().strip() == "[]"
