@@ -44,9 +44,7 @@ class StrategyActor:
     def __init__(self, plan: StrategyPlan) -> None:
         self.plan = plan
         strategy = load_strategy(plan.strategy, plan.params)
-        self._engine = StrategyEngine(
-            plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe
-        )
+        self._engine = StrategyEngine(plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe)
         self._coverage: dict[str, Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
         self._thread = MachineThread(plan.name, self._tick)

@@ -24,12 +24,15 @@ from raytrade.arbitration.stream import (
     StreamRule,
     hold_back_ns,
 )
-from raytrade.core.clock import Nanos
+from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Flag, Gap, GapKind, Resynced, Stalled
-from raytrade.core.message import Kind, Message
+from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
+
+SLOW_NS = 10 * SECOND
+"""A gap this soon after a link has overrun its consumer is the consumer's own."""
 
 ACCEPTED_REMEMBERED_MAX = 4096
 """How many accepted ids are remembered to measure by how much a copy was late."""
@@ -61,6 +64,8 @@ class ChainStream:
         self._skew = Histogram()
         self._ts_venue_ns: Nanos = 0
         self._suspect_since_ns: Nanos | None = None
+        self._slow_ns: Nanos | None = None
+        self._slow_cause = ""
         self._requests = SnapshotRequests(stream[0], outlet, settings)
 
     # Inputs.
@@ -78,6 +83,7 @@ class ChainStream:
             case Kind.SNAPSHOT:
                 self._receive_snapshot(line, track, message, now_ns)
             case Kind.GAP:
+                self._hear_gap(message, now_ns)
                 track.miss(message.id_prev, message.id_last, self.position if self._synced else None)
             case Kind.STALLED:
                 self.receive_line_down(line, now_ns)
@@ -86,6 +92,12 @@ class ChainStream:
                 if not self._covered and self._synced and message.id_last == self.position:
                     self._resume(now_ns)
         self._review(now_ns)
+
+    def _hear_gap(self, message: Message, now_ns: Nanos) -> None:
+        """A line says that this consumer was too slow for it: what is missing now is missing for that reason."""
+        gap = decode(message)
+        if isinstance(gap, Gap) and gap.kind is GapKind.SLOW_CONSUMER:
+            self._slow_ns, self._slow_cause = now_ns, gap.cause
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; after a time without any line the book must be proved again."""
@@ -307,7 +319,11 @@ class ChainStream:
 
     def _declare_gap(self, now_ns: Nanos) -> None:
         end = self._hole_end(self._ahead)
-        self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
+        is_slow = self._slow_ns is not None and now_ns - self._slow_ns <= SLOW_NS
+        if is_slow:
+            self._emit_gap(GapKind.SLOW_CONSUMER, end, self._slow_cause, now_ns)
+        else:
+            self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
         if not self._stateful:
             self.position = end
             self._close_gap(now_ns)

@@ -159,6 +159,8 @@ class Standby:
         track.up = True
         track.hear(now_ns)
         if not track.is_good or message.flags & Flag.UNAPPLIED:
+            if self._lead is None and self._left is None:
+                self._requests.expect(now_ns)
             self._record(line, track, message)
             return
         event = decode(message)

@@ -196,7 +196,9 @@ class StateChain:
         elif not self._live:
             self._insert(line, message)
             self._trim()
-            if not self._started and not self._rule.in_band:
+            if self._rule.in_band:
+                self._requests.expect(now_ns)
+            elif not self._started:
                 self._requests.ask(now_ns, "first message")
         elif not self._place(line, message):
             self._hold(line, message, now_ns)

@@ -8,16 +8,22 @@ coverage is claimed by the lines' uptime alone: a time without any line is a gap
 
 from __future__ import annotations
 
+import msgspec
+
 from raytrade.arbitration.stream import LineCounts, Outlet, StreamCounts, StreamKey
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Gap, GapKind, Resynced, Stalled
-from raytrade.core.message import Kind, Message
+from raytrade.core.message import Kind, Message, decode
 from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
 
 REMEMBERED_MAX = 16_384
 RESET_NS = SECOND
 """By how much a trade below the floor must be newer than all before to count as one of restarted ids."""
+
+
+GAPS_NS = 10 * SECOND
+"""Lines that leave something out within this time of each other may have left out the same."""
 
 
 class TradeStream:
@@ -31,6 +37,7 @@ class TradeStream:
         self._floor = 0
         self._ts_venue_ns: Nanos = 0
         self._up: dict[str, bool] = {}
+        self._gaps: dict[str, Nanos] = {}
         self._stalled = False
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
@@ -40,6 +47,8 @@ class TradeStream:
             self.receive_line_down(line, now_ns)
             return
         self.receive_line_up(line, now_ns)
+        if message.kind is Kind.GAP:
+            self._receive_gap(line, message, now_ns)
         if message.kind is not Kind.TRADE:
             return
         counts = self.counts.line(line)
@@ -52,6 +61,22 @@ class TradeStream:
             counts.duplicates += 1
         else:
             self._accept(line, counts, trade_id, message, now_ns)
+
+    def _receive_gap(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """A line says that it has left something out; when all lines that are up have, nobody may have brought it."""
+        gap = decode(message)
+        assert isinstance(gap, Gap)
+        self._gaps[line] = now_ns
+        up = [other for other, is_up in self._up.items() if is_up]
+        if all(now_ns - self._gaps.get(other, now_ns - 2 * GAPS_NS) <= GAPS_NS for other in up):
+            self._gaps.clear()
+            self.counts.gaps += 1
+            self.counts.resyncs += 1
+            instrument, channel = self.stream
+            self._outlet.emit(msgspec.structs.replace(gap, lines=tuple(sorted(up)), ts_recv_ns=now_ns))
+            id_last = self.counts.last_id or 0
+            resynced = Resynced(instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns)
+            self._outlet.emit(resynced)
 
     def _accept(self, line: str, counts: LineCounts, trade_id: bytes, message: Message, now_ns: Nanos) -> None:
         if 0 < message.id_last <= self._floor:

@@ -44,10 +44,7 @@ def okx(book: L2Book) -> int:
 
 def _texts(book: L2Book, side: Side) -> list[str]:
     price_scale, size_scale = book.price_scale, book.size_scale
-    return [
-        f"{_text(price, price_scale)}:{_text(size, size_scale)}"
-        for price, size in book.levels(side, OKX_LEVELS)
-    ]
+    return [f"{_text(price, price_scale)}:{_text(size, size_scale)}" for price, size in book.levels(side, OKX_LEVELS)]
 
 
 _text = lru_cache(maxsize=65_536)(format_decimal)  # the same levels are written again for every message

@@ -226,9 +226,7 @@ def _encode_note(kind: Kind, line: str, event: Gap | Resynced | LineUp | LineDow
     length = HEADER.size + len(name) + len(source) + len(text)
     names = (0, 0, len(name), len(source), 0)
     times = (0, event.ts_recv_ns, 0, 0, 0, 0)
-    return b"".join(
-        (HEADER.pack(length, kind, channel, *names, id_prev, id_last, epoch, *times), name, source, text)
-    )
+    return b"".join((HEADER.pack(length, kind, channel, *names, id_prev, id_last, epoch, *times), name, source, text))
 
 
 def encode(event: Event, line: str) -> bytes:

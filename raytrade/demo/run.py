@@ -61,7 +61,8 @@ class Demo:
         self._offline = self._import_offline()
         self.exchanges = self._start_exchanges()
         self.console.print("starting three Ray nodes")
-        nodes = Nodes(Path(tempfile.mkdtemp(prefix="rt-")))
+        session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
+        nodes = Nodes(Path(stack.enter_context(session)))
         stack.callback(nodes.stop)
         self.config = self._config()
 

@@ -146,9 +146,7 @@ def iso_time(time_ns: int, digits: int) -> str:
     return f"{_second_text(seconds)}.{nanos // 10 ** (9 - digits):0{digits}d}Z"
 
 
-def pair_texts(
-    levels: list[tuple[int, int]], traits: Traits, digits: tuple[int, int], form: str
-) -> str:
+def pair_texts(levels: list[tuple[int, int]], traits: Traits, digits: tuple[int, int], form: str) -> str:
     """Print (price, size) pairs with `form`, e.g. `["%s","%s"]`, divided by commas.
 
     `digits` are the digits after the point of price and size.

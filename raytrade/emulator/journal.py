@@ -225,10 +225,7 @@ def true_book(book: SymbolBook, price_scale: int, size_scale: int) -> TrueBook:
     """Print the true book with canonical digits."""
 
     def texts(levels: list[tuple[int, int]]) -> list[tuple[str, str]]:
-        return [
-            (canonical_text(price, price_scale), canonical_text(size, size_scale))
-            for price, size in levels
-        ]
+        return [(canonical_text(price, price_scale), canonical_text(size, size_scale)) for price, size in levels]
 
     return TrueBook(book.id_last, texts(book.best_bids()), texts(book.best_asks()))
 

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 class Link:
     """The sending side of one connection; `number` counts connections from 1."""
 
-    def __init__(
-        self, connection: ServerConnection, number: int, session: Session, journal: Journal
-    ) -> None:
+    def __init__(self, connection: ServerConnection, number: int, session: Session, journal: Journal) -> None:
         self.number = number
         self.session = session
         self.topics: dict[Topic, None] = {}

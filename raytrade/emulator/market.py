@@ -138,9 +138,7 @@ class SymbolBook:
     @property
     def is_crossed(self) -> bool:
         """Tell whether the best bid reaches the best ask."""
-        return bool(
-            self.bids.prices and self.asks.prices and self.bids.prices[-1] >= self.asks.prices[0]
-        )
+        return bool(self.bids.prices and self.asks.prices and self.bids.prices[-1] >= self.asks.prices[0])
 
 
 class SymbolMarket:
@@ -231,9 +229,7 @@ class Market:
     def __init__(self, settings: MarketSettings) -> None:
         self.settings = settings
         self._rng = random.Random(f"{settings.seed}:ids")
-        self._symbols = [
-            SymbolMarket(symbol, index, settings) for index, symbol in enumerate(settings.symbols)
-        ]
+        self._symbols = [SymbolMarket(symbol, index, settings) for index, symbol in enumerate(settings.symbols)]
         self.books = {market.book.symbol: market.book for market in self._symbols}
         self._shared_id = max(book.id_last for book in self.books.values())
         self.steps_made = 0

@@ -51,6 +51,4 @@ class Message(msgspec.Struct, gc=False):
 
     def replace_payload(self, payload: bytes) -> Message:
         """Return a message with other bytes and the same meaning for the journal."""
-        return Message(
-            payload, self.symbol, self.content, self.id_first, self.id_last, None, self.opcode
-        )
+        return Message(payload, self.symbol, self.content, self.id_first, self.id_last, None, self.opcode)

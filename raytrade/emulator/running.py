@@ -30,9 +30,7 @@ class EmulatorThread:
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
         self._thread.start()
         try:
-            self._emulator = asyncio.run_coroutine_threadsafe(
-                self._open(settings), self._loop
-            ).result(CALL_S_MAX)
+            self._emulator = asyncio.run_coroutine_threadsafe(self._open(settings), self._loop).result(CALL_S_MAX)
         except BaseException:
             self._close_loop()
             raise

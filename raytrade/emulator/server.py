@@ -218,9 +218,7 @@ class Emulator:
             if self._feed.accepts(session):
                 return None
             return connection.respond(HTTPStatus.NOT_FOUND, "no such stream\n")
-        reply = answer_control(self, session) or self._feed.rest(
-            session.path, session.query, request.path
-        )
+        reply = answer_control(self, session) or self._feed.rest(session.path, session.query, request.path)
         if reply is None:
             return connection.respond(HTTPStatus.NOT_FOUND, '{"error":"no such path"}')
         self._journal.counts["rest"] += 1

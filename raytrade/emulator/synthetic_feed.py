@@ -83,9 +83,7 @@ class SyntheticFeed:
     def connect(self, link: Link) -> None:
         """Greet a client and serve what its address asks for."""
         self._links.append(link)
-        self._perform(
-            link, self._dialect.open(link.session, known_to(link, self._market.books)) or []
-        )
+        self._perform(link, self._dialect.open(link.session, known_to(link, self._market.books)) or [])
 
     def receive(self, link: Link, text: str | bytes) -> None:
         """Take a request; during a burst it waits, as the market is ahead of the stream."""

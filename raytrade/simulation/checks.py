@@ -89,6 +89,8 @@ class Checker:
         self.violations: list[Violation] = []
         self.calm = Calm()
         self.deliveries: dict[str, Deliveries] = {}
+        self.trades: dict[str, dict[bytes, list[tuple[Nanos, str]]]] = {}
+        """Of trades with sparse ids: when each came to which line's machine."""
         self.books_checked = 0
         self.gaps_told = 0
         self._now = now
@@ -113,6 +115,9 @@ class Checker:
             case Trade() if simulated_rule(event.instrument, Channel.TRADES).rule is Rule.DENSE:
                 delivered = self._delivered(f"{event.instrument}/trades")
                 delivered.take(line, event.sequence - 1, event.sequence, self._now())
+            case Trade() if not event.flags & Flag.HISTORY:
+                copies = self.trades.setdefault(f"{event.instrument}/trades", {})
+                copies.setdefault(event.trade_id.encode(), []).append((self._now(), line))
             case _:
                 pass
 
@@ -193,8 +198,11 @@ class Checker:
     def _is_safe(self, who: str, stream: str, number: int, at_ns: Nanos, line: str, told_ns: Nanos) -> bool:
         if at_ns >= told_ns or at_ns - self._published_ns(stream, number) > PROMPT_NS:
             return False
+        return self._has_calm_path(who, line, at_ns, told_ns)
+
+    def _has_calm_path(self, who: str, line: str, at_ns: Nanos, until_ns: Nanos) -> bool:
         collector = line.partition("/")[0]
-        span = (at_ns - CALM_BEFORE_NS, max(at_ns + CALM_AFTER_NS, told_ns))
+        span = (at_ns - CALM_BEFORE_NS, max(at_ns + CALM_AFTER_NS, until_ns))
         return any(
             self.calm.is_calm((collector, f"{collector}>{dedup}", dedup, f"{dedup}>{who}", who), *span)
             for dedup in self._dedups
@@ -208,15 +216,16 @@ class Checker:
         at = bisect_left(market.prints, number, key=lambda print_: print_.number)
         return market.prints[at].ts_venue_ns if at < len(market.prints) else 0
 
+    def check_trades(self, who: str, stream: str, taken: set[bytes]) -> None:
+        """Every trade that came to the consumer's end of a path that no fault touched must have been taken."""
+        for trade_id, copies in self.trades.get(stream, {}).items():
+            if trade_id not in taken and any(self._has_calm_path(who, line, at_ns, at_ns) for at_ns, line in copies):
+                self.fail(who, f"{stream}: trade {trade_id.decode()} was delivered and is lost")
+
     def lost(self, stream: str, first: int, last: int) -> list[int]:
         """Give the ids of ``(first, last]`` that no line's machine ever delivered."""
         whole = self._delivered(stream).whole
         return [number for number in range(first + 1, last + 1) if number not in whole]
-
-
-def is_update(flags: int) -> bool:
-    """Tell whether a message was to be applied."""
-    return not flags & (Flag.UNAPPLIED | Flag.HISTORY)
 
 
 def _rows(book: L2Book, side: Side, count: int) -> list[Row]:

@@ -117,5 +117,3 @@ class Injector:
 
     def _end_at_line(self, name: str, kind: str) -> None:
         self._cluster.paths[name].active.pop("refuse" if kind == "cut" else kind, None)
-
-

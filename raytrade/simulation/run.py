@@ -17,7 +17,7 @@ from raytrade.simulation.collector import SimCollector
 from raytrade.simulation.consumers import SimRecorder, SimStrategy
 from raytrade.simulation.dedup import SimDedup
 from raytrade.simulation.faults import Injector
-from raytrade.simulation.plan import CLASSES, DEDUPS, Plan, VenuePlan, draw_plan
+from raytrade.simulation.plan import CLASSES, DEDUPS, RECORDER, Plan, VenuePlan, draw_plan
 from raytrade.simulation.rules import CHAINED, simulated_rule
 from raytrade.simulation.watch import ChainWatch
 from raytrade.simulation.world import START_NS, World
@@ -195,6 +195,9 @@ class Simulation:
                 books[message.instrument].invalidate()
         for stream, chain in watch.chains.items():
             self._check_losses(stream, chain)
+        for stream in self.checker.trades:
+            taken = watch.trades[stream].seen if stream in watch.trades else set()
+            self.checker.check_trades(RECORDER, stream, taken)
 
     def _replay(self, books: dict[str, L2Book], message: Message, *, check: bool) -> None:
         event = decode(message)

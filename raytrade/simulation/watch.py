@@ -37,6 +37,7 @@ class ChainWatch:
         self.first: int | None = None
         self.covered = 0
         self._position = 0
+        self._late: set[Ids] = set()
         self._who = who
         self._stream = stream
         self._fail = fail
@@ -64,7 +65,7 @@ class ChainWatch:
     def _give_update(self, flags: int, id_prev: int, id_last: int) -> None:
         if self.first is None:
             self.first = self.covered = self._position = id_prev
-        if id_last <= self.covered:
+        if id_last <= self.covered and not (flags & Flag.UNAPPLIED and self._is_late(id_prev, id_last)):
             self._broken(f"({id_prev}, {id_last}] given out although everything up to {self.covered} was")
         if id_prev > self.covered:
             self._broken(f"({self.covered}, {id_prev}] is missing without a gap")
@@ -74,6 +75,12 @@ class ChainWatch:
                 self._broken(f"({id_prev}, {id_last}] applied at {self._position}{' inside a gap' * self._in_gap}")
             self._position = id_last
         self.covered = max(self.covered, id_last)
+
+    def _is_late(self, id_prev: int, id_last: int) -> bool:
+        """Tell whether a message came when its absence was told already: it is recorded, once, and not applied."""
+        is_late = any(start < id_last <= end for start, end in self.gaps) and (id_prev, id_last) not in self._late
+        self._late.add((id_prev, id_last))
+        return is_late
 
     def _give_snapshot(self, id_last: int) -> None:
         if self.first is None:

@@ -172,9 +172,7 @@ def trade_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
 
 
 def _wide_decimals_mixed(values: list[tuple[int, int]]) -> pa.Array:
-    return _wide_decimals(
-        [value * 10 ** (FRACTION_DIGITS_MAX - scale) for value, scale in values], FRACTION_DIGITS_MAX
-    )
+    return _wide_decimals([value * 10 ** (FRACTION_DIGITS_MAX - scale) for value, scale in values], FRACTION_DIGITS_MAX)
 
 
 def gap_rows(gaps: list[Gap]) -> pa.RecordBatch:

@@ -79,9 +79,7 @@ class _Track:
         self.book = L2Book(instrument)
         self.counts = InstrumentCounts()
         self.lines = lines
-        self.quality = Quality(
-            instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet"
-        )
+        self.quality = Quality(instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
         self.doubt = ""
 
 
@@ -209,8 +207,7 @@ class StrategyEngine:
             notes_dropped=self._notebook.notes_dropped,
             gauges=dict(self._notebook.gauges),
             instruments={
-                name: statistics_of(track.counts, track.book, track.quality)
-                for name, track in self._tracks.items()
+                name: statistics_of(track.counts, track.book, track.quality) for name, track in self._tracks.items()
             },
             replicas=line_totals(self._arbiter.statistics()),
             latency=latency,

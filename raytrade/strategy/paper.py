@@ -146,9 +146,7 @@ class PaperBroker:
         """Place a market order; gives its id, under which fills and refusals are told."""
         return self._place(instrument, side, None, quantity, now_ns)
 
-    def _place(
-        self, instrument: str, side: Side, price: Decimal | str | None, quantity: object, now_ns: Nanos
-    ) -> int:
+    def _place(self, instrument: str, side: Side, price: Decimal | str | None, quantity: object, now_ns: Nanos) -> int:
         self._orders_made += 1
         order_id = self._orders_made
         amount = read_amount(quantity)
@@ -169,9 +167,7 @@ class PaperBroker:
         self._execute(order, book, now_ns)
         return order_id
 
-    def _objection(
-        self, book: L2Book | None, side: Side, price: Decimal | str | None, amount: Decimal | str
-    ) -> str:
+    def _objection(self, book: L2Book | None, side: Side, price: Decimal | str | None, amount: Decimal | str) -> str:
         """Say why an order cannot be taken; empty where it can."""
         if isinstance(amount, str):
             return f"quantity: {amount}"
@@ -242,9 +238,7 @@ class PaperBroker:
                 return
             if order.price is None:
                 rest = order.remaining
-                self._reject(
-                    order.order_id, order.instrument, order.side, rest, "no more size is shown", now_ns
-                )
+                self._reject(order.order_id, order.instrument, order.side, rest, "no more size is shown", now_ns)
             else:
                 self.orders[order.order_id] = order
                 self._resting.setdefault(order.instrument, set()).add(order.order_id)

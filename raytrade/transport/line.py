@@ -44,9 +44,7 @@ class LineStatus(msgspec.Struct):
 class Line:
     """Runs one connection for ever; `deliver(name, events)` is called from the event loop."""
 
-    def __init__(
-        self, name: str, machine: VenueMachine, clock: Clock, budget: WeightBudget, life_s: int = 0
-    ) -> None:
+    def __init__(self, name: str, machine: VenueMachine, clock: Clock, budget: WeightBudget, life_s: int = 0) -> None:
         """`life_s`: after how long the venue cuts every connection; 0 if it does not."""
         self.name = name
         self.machine = machine

@@ -87,9 +87,7 @@ def split_symbol(symbol: str) -> tuple[str, str]:
     """
     category, _, own = symbol.partition(":")
     if category not in CATEGORIES or not own:
-        raise ConfigError(
-            "", symbol, f"a Bybit symbol is <category>:<symbol>, categories {', '.join(CATEGORIES)}"
-        )
+        raise ConfigError("", symbol, f"a Bybit symbol is <category>:<symbol>, categories {', '.join(CATEGORIES)}")
     return category, own
 
 

@@ -167,10 +167,7 @@ class CoinbaseMachine(LeadMachine):
         if not message.events:
             raise DecodeError("l2_data without events")
         sent_ns = timestamp_ns(message.timestamp) if message.timestamp else 0
-        return [
-            self._reading(event, sequence, sent_ns)
-            for event in join_events(_book_events.decode(message.events))
-        ]
+        return [self._reading(event, sequence, sent_ns) for event in join_events(_book_events.decode(message.events))]
 
     def _reading(self, event: BookEvent, sequence: int, sent_ns: Nanos) -> Reading:
         symbol, updates = event.product_id, event.updates

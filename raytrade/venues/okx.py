@@ -271,9 +271,7 @@ class OkcoinV3Machine(OkxLine):
 
     def _subscribe(self) -> list[str]:
         books = [f"spot/depth_l2_tbt:{symbol}" for symbol in self._subscribed(Channel.BOOK)]
-        return _chunks(
-            "subscribe", books + [f"spot/trade:{symbol}" for symbol in self._subscribed(Channel.TRADES)]
-        )
+        return _chunks("subscribe", books + [f"spot/trade:{symbol}" for symbol in self._subscribed(Channel.TRADES)])
 
     def _resubscribe(self, symbol: str) -> list[str]:
         argument = f"spot/depth_l2_tbt:{symbol}"

@@ -34,9 +34,7 @@ def made_records() -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = [HEADER, {"kind": "send", "conn": "1", "ts_ns": 0, "data": ""}]
     for index in range(40):
         stamp = 1_000_000_000 + index * 10_000_000
-        records.append(
-            {"kind": "recv", "conn": "12"[index % 2], "ts_ns": stamp, "data": f'"f{index}"'}
-        )
+        records.append({"kind": "recv", "conn": "12"[index % 2], "ts_ns": stamp, "data": f'"f{index}"'})
         if index in (10, 30):
             body = json.dumps({"lastUpdateId": index})
             records.append({"kind": "rest", "ts_ns": stamp, "url": DEPTH, "data": body})

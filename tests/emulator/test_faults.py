@@ -36,11 +36,7 @@ async def run_line(*faults: str, **changes: Any) -> tuple[Emulator, Reader]:
 
 
 def sequences(reader: Reader) -> list[int]:
-    return [
-        frame["params"]["sequence"]
-        for frame in reader.frames
-        if frame.get("method") == "updateOrderbook"
-    ]
+    return [frame["params"]["sequence"] for frame in reader.frames if frame.get("method") == "updateOrderbook"]
 
 
 def test_drop_loses_what_the_journal_says() -> None:

@@ -136,9 +136,7 @@ def rebuild_kraken(texts: list[str], symbol: str) -> Sides:
 class Case:
     """How to subscribe to a venue and what depth its book has."""
 
-    def __init__(
-        self, target: str, symbols: tuple[str, ...], depth: int | None, rebuild: Rebuild
-    ) -> None:
+    def __init__(self, target: str, symbols: tuple[str, ...], depth: int | None, rebuild: Rebuild) -> None:
         self.target = target
         self.symbols = symbols
         self.depth = depth

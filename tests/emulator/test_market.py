@@ -93,9 +93,7 @@ def test_touched_markets_repeat_unchanged_levels_now_and_then() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(markets, st.integers(2, 8), st.integers(0, 100))
-def test_merged_windows_lead_to_the_same_book(
-    options: MarketSettings, steps_max: int, seed: int
-) -> None:
+def test_merged_windows_lead_to_the_same_book(options: MarketSettings, steps_max: int, seed: int) -> None:
     market = Market(options)
     symbol = options.symbols[0]
     copy = copy_of(market.books[symbol])
@@ -124,9 +122,7 @@ def test_a_merged_window_lists_levels_that_came_back() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(markets, st.integers(1, 40), st.booleans())
-def test_a_depth_window_follows_the_best_levels(
-    options: MarketSettings, depth: int, tells_leaving: bool
-) -> None:
+def test_a_depth_window_follows_the_best_levels(options: MarketSettings, depth: int, tells_leaving: bool) -> None:
     market = Market(options)
     symbol = options.symbols[0]
     book = market.books[symbol]

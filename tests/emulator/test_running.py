@@ -17,9 +17,7 @@ from raytrade.emulator import Emulator, EmulatorSettings, run_in_thread
 from raytrade.errors import ConfigError
 from tests.emulator.clients import open_reader
 
-SETTINGS = EmulatorSettings(
-    venue="binance-spot", symbols=("BTCUSDT",), rate=500.0, updates=100, clients=0
-)
+SETTINGS = EmulatorSettings(venue="binance-spot", symbols=("BTCUSDT",), rate=500.0, updates=100, clients=0)
 PROGRAM = """
 import msgspec, sys
 from raytrade.emulator import EmulatorSettings, serve
@@ -81,14 +79,10 @@ async def journal(path: Path) -> None:
 
 
 def start_program(settings: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, settings], stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, settings], stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(
-    "ending", [{"seconds": 0.3}, {"updates": 20, "exit_when_finished": True}, {}]
-)
+@pytest.mark.parametrize("ending", [{"seconds": 0.3}, {"updates": 20, "exit_when_finished": True}, {}])
 def test_serve_ends_by_time_by_itself_or_by_signal(ending: dict[str, object]) -> None:
     options = {"venue": "hitbtc-v2", "symbols": ["ETHBTC"], "clients": 0, **ending}
     with start_program(json.dumps(options)) as program:

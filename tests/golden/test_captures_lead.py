@@ -146,9 +146,7 @@ def test_final_books(replayed: Replayed) -> None:
     connections, expected = replayed
     assert expected["symbols"]
     for symbol, truth in expected["symbols"].items():
-        books = [
-            connection.books[symbol] for connection in connections.values() if symbol in connection.books
-        ]
+        books = [connection.books[symbol] for connection in connections.values() if symbol in connection.books]
         wanted = len(connections) if expected["redundant"] else 1
         assert len(books) == (wanted if truth["state"] == "live" else 0)
         for book in books:
@@ -206,7 +204,5 @@ def test_first_and_last_ids(replayed: Replayed) -> None:
             if not connection.ids.get(symbol):
                 continue
             told = truth.get("per_conn", {}).get(conn)
-            first, last = (
-                (told["snapshot_id"], told["last_id"]) if told else (truth["first_id"], truth["last_id"])
-            )
+            first, last = (told["snapshot_id"], told["last_id"]) if told else (truth["first_id"], truth["last_id"])
             assert (connection.ids[symbol][0], connection.ids[symbol][-1]) == (first, last)

@@ -229,9 +229,7 @@ def update(stream: StreamKey, number: int, id_prev: int | None = None) -> Messag
             aggressor=Side.BUY,
         )
         return parse(encode(trade, "line"))
-    delta = BookDelta(
-        instrument=name, id_prev=start, id_last=number, bids=(1, 1), asks=(), price_scale=0, size_scale=0
-    )
+    delta = BookDelta(instrument=name, id_prev=start, id_last=number, bids=(1, 1), asks=(), price_scale=0, size_scale=0)
     return parse(encode(delta, "line"))
 
 

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from raytrade.config import StrategyConfig
 from raytrade.demo.nodes import Nodes
 from raytrade.pipeline import driver
@@ -15,14 +17,21 @@ from tests.ray.running import MARKETS, running, until, watch
 VICTIMS = (("collector", "-0"), ("dedup", "-a"), ("recorder", ""), ("strategy", "-watch"), ("dedup", "-b"))
 
 
-def test_everything_arrives_once_in_full_depth_and_on_disk(nodes: Nodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lane", ["shm", "call"])
+def test_everything_arrives_once_in_full_depth_and_on_disk(nodes: Nodes, tmp_path: Path, lane: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["links"] = {"same_node": lane, "spacing_ms": 15.0}
+
     markets = {**MARKETS, "kraken-v2": ("BTC/USD",)}
-    with running("whole", tmp_path, markets) as pipeline:
+    with running("whole", tmp_path, markets, change) as pipeline:
         dedups = pipeline.actors("dedup")
         assert len({actor["node"] for actor in dedups.values()}) == 2
         assert len(pipeline.actors("collector")) == 3
         pipeline.begin()
-        pipeline.let_flow(600)
+        pipeline.let_flow(400)
+        assert {name.split()[0] for actor in pipeline.actors("dedup").values() for name in actor["lanes"].values()} == {
+            lane
+        }
         truths = pipeline.finish()
         pipeline.check_strategy("watch", truths)
         pipeline.stop()

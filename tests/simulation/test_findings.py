@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from raytrade.arbitration import Rule, StreamRule
+import msgspec
+
+from raytrade.arbitration import Arbiter, Rule, StreamRule
+from raytrade.core.book import L2Book
+from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, GapKind, LineDown, LineUp, Side
 from raytrade.core.instrument import Filter
@@ -12,6 +16,8 @@ from tests.property.lines import NAME, START_NS, Arrival, Consumer, Truth, messa
 
 LOOSE = StreamRule(Rule.LOOSE, contiguous=True)
 STRICT = StreamRule(Rule.STRICT, contiguous=True, in_band=True)
+PROVED = StreamRule(Rule.LEAD, in_band=True, checksum="kraken")
+LEAD = StreamRule(Rule.LEAD, in_band=True)
 OLD = 3 * SECOND
 """Past this time all lines of a stream count as known."""
 
@@ -149,6 +155,36 @@ def test_a_book_in_band_that_does_not_come_is_asked_for() -> None:
     run(arrivals, STRICT, consumer, answer=answer)
     assert len(asked) == 1
     assert consumer.usable
+
+
+def checked(event: BookSnapshot | BookDelta, book: L2Book) -> Message:
+    book.apply(event)
+    return message(msgspec.structs.replace(event, state_hash=CHECKSUMS["kraken"](book), flags=Flag.CHECKED))
+
+
+def test_a_checked_book_that_only_the_link_lost_is_asked_for() -> None:
+    """Seed 520: the link came back where it was, without an image, and the consumer waited for one for ever."""
+    truth, venue = Truth(1, 20), L2Book(NAME)
+    start = truth.id_start
+    arbiter = Arbiter("out", lambda _instrument, _channel: PROVED)
+    arbiter.receive("a", checked(truth.snapshot(start), venue), START_NS)
+    arbiter.receive_line_down("a", START_NS + SECOND)
+    arbiter.receive_line_up("a", START_NS + 2 * SECOND)
+    arbiter.receive("a", checked(truth.delta(start, start + 1), venue), START_NS + 2 * SECOND)
+    due_ns = arbiter.deadline_ns()
+    assert due_ns is not None
+    arbiter.receive_timeout(due_ns)
+    assert [wanted.instrument for wanted in arbiter.commands()] == [NAME]
+
+
+def test_a_lead_book_that_no_line_has_is_asked_for() -> None:
+    truth = Truth(1, 20)
+    arbiter = Arbiter("out", lambda _instrument, _channel: LEAD)
+    arbiter.receive("a", message(truth.delta(truth.id_start, truth.id_start + 1)), START_NS)
+    due_ns = arbiter.deadline_ns()
+    assert due_ns is not None
+    arbiter.receive_timeout(due_ns)
+    assert [wanted.instrument for wanted in arbiter.commands()] == [NAME]
 
 
 # The books that a collector opens links with (seed 0).

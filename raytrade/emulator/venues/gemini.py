@@ -44,9 +44,7 @@ class GeminiDialect:
     """The current streams, chained by overlapping ids."""
 
     def __init__(self, symbols: tuple[str, ...]) -> None:
-        self.traits = Traits(
-            id_rule=IdRule.SPARSE, is_touched=True, has_windows=True, ping_every_s=20.0
-        )
+        self.traits = Traits(id_rule=IdRule.SPARSE, is_touched=True, has_windows=True, ping_every_s=20.0)
         self._symbols = symbols
 
     def open(self, session: Session, known: Known) -> list[Action] | None:
@@ -94,10 +92,7 @@ class GeminiDialect:
         price = fixed_text(trade.price, self.traits.price_scale, DIGITS[0])
         size = fixed_text(trade.size, self.traits.size_scale, DIGITS[1])
         maker = "false" if trade.aggressor_buys else "true"
-        text = (
-            f'{{"E":{time_ns},"s":"{trade.symbol}","t":{trade.trade_id},"p":"{price}",'
-            f'"q":"{size}","m":{maker}}}'
-        )
+        text = f'{{"E":{time_ns},"s":"{trade.symbol}","t":{trade.trade_id},"p":"{price}","q":"{size}","m":{maker}}}'
         return trade_message(text, trade)
 
     def heartbeat(self, time_ns: int, count: int) -> Message | None:
@@ -128,10 +123,7 @@ class GeminiDialect:
     ) -> str:
         bids = pair_texts(sides[0], self.traits, DIGITS, PAIR)
         asks = pair_texts(sides[1], self.traits, DIGITS, PAIR)
-        return (
-            f'{{"e":"depthUpdate","E":{time_ns},"s":"{symbol}","U":{ids[0]},"u":{ids[1]},'
-            f'"b":[{bids}],"a":[{asks}]}}'
-        )
+        return f'{{"e":"depthUpdate","E":{time_ns},"s":"{symbol}","U":{ids[0]},"u":{ids[1]},"b":[{bids}],"a":[{asks}]}}'
 
 
 class GeminiV2Dialect:
@@ -170,10 +162,7 @@ class GeminiV2Dialect:
         if topic.channel is not Channel.BOOK:
             return None
         changes = self._changes((book.best_bids(), book.best_asks()))
-        text = (
-            f'{{"auction_events":[],"changes":[{changes}],"symbol":"{book.symbol}","trades":[],'
-            f'"type":"l2_updates"}}'
-        )
+        text = f'{{"auction_events":[],"changes":[{changes}],"symbol":"{book.symbol}","trades":[],"type":"l2_updates"}}'
         return snapshot_message(text, book)
 
     def update(self, topic: Topic, step: Step, book: SymbolBook, time_ns: int) -> Message:

@@ -139,10 +139,7 @@ class KrakenDialect:
             result += f',"depth":{levels},"snapshot":{"true" if opening else "false"}'
         else:
             topic = Topic(Channel.TRADES, symbol)
-        accepted = (
-            f'{{"method":"{method}","result":{{{result},"symbol":"{symbol}"}},"success":true'
-            f"{_times()}{number}}}"
-        )
+        accepted = f'{{"method":"{method}","result":{{{result},"symbol":"{symbol}"}},"success":true{_times()}{number}}}'
         return [Reply(accepted), Subscribe(topic) if is_start else Unsubscribe(topic)]
 
     def _book_text(

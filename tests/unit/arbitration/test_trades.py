@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from raytrade.arbitration import Rule, StreamRule, trades
+from raytrade.arbitration.stream import Outlet
+from raytrade.arbitration.trades import TradeStream
 from raytrade.core.clock import SECOND
-from raytrade.core.events import Channel, LineDown
-from raytrade.core.message import Kind
+from raytrade.core.events import Channel, Gap, GapKind, LineDown
+from raytrade.core.message import Kind, Message, decode, encode, parse
 from tests.property.lines import NAME, START_NS, Arrival, message, run, trade
 
 TRADE = StreamRule(Rule.TRADE)
@@ -57,3 +59,34 @@ def test_a_time_without_lines_is_a_gap() -> None:
     _, out = run(arriving, TRADE)
     kinds = [each.message.kind for each in out if each.message.kind is not Kind.LINE_DOWN]
     assert kinds == [Kind.TRADE, Kind.TRADE, Kind.STALLED, Kind.GAP, Kind.RESYNCED, Kind.TRADE, Kind.TRADE]
+
+
+def overrun(now_ns: int) -> Message:
+    gap = Gap(
+        instrument=NAME,
+        channel=Channel.TRADES,
+        kind=GapKind.SLOW_CONSUMER,
+        id_prev=3,
+        id_last=0,
+        cause="fell behind",
+        ts_recv_ns=now_ns,
+    )
+    return parse(encode(gap, "a"))
+
+
+def test_what_every_line_may_have_left_out_is_a_gap() -> None:
+    outlet = Outlet("x")
+    stream = TradeStream((NAME, Channel.TRADES), outlet)
+    second = 1_000_000_000
+    for line in "ab":
+        stream.receive_line_up(line, second)
+    stream.receive("a", overrun(2 * second), 2 * second)
+    assert [message.kind for message in outlet.messages] == []
+    stream.receive("b", overrun(60 * second), 60 * second)
+    assert [message.kind for message in outlet.messages] == []
+    stream.receive("a", overrun(61 * second), 61 * second)
+    assert [message.kind for message in outlet.messages] == [Kind.GAP, Kind.RESYNCED]
+    gap = decode(outlet.messages[0])
+    assert isinstance(gap, Gap)
+    assert gap.kind is GapKind.SLOW_CONSUMER
+    assert gap.lines == ("a", "b")

@@ -102,9 +102,7 @@ def test_market_order_walks_the_levels() -> None:
     assert market.broker.position(BTC) == 5
     assert market.broker.cash == -506
     assert parts(market.market(SELL, "6")) == [("100", "5", False), ("99", "1", False)]
-    assert (
-        market.broker.account(BTC).realised == Decimal(4 * -1 + 1 * -2) and market.broker.position(BTC) == -1
-    )
+    assert market.broker.account(BTC).realised == Decimal(4 * -1 + 1 * -2) and market.broker.position(BTC) == -1
 
 
 def test_market_order_for_more_than_is_shown() -> None:
@@ -325,11 +323,7 @@ def test_any_course_keeps_the_books_balanced(steps: list[tuple[str, int, Decimal
                 placed += 1
                 side_of = {"buy": BUY, "sell": SELL, "market": Side(number) if number < 3 else BUY}[name]
                 check.order(placed, amount, side_of, None if name == "market" else number)
-                place = (
-                    market.market(side_of, amount)
-                    if name == "market"
-                    else market.limit(side_of, number, amount)
-                )
+                place = market.market(side_of, amount) if name == "market" else market.limit(side_of, number, amount)
                 check.follow(place)
             case "cancel":
                 market.broker.cancel(number, 0)

@@ -16,9 +16,7 @@ from tests.unit.venues.lines import OPENED_NS, feed, ids, line, only, sent
 SYMBOL = "linear:BTCUSDT"
 
 
-def frame(
-    kind: str, update: int, bids: list[list[str]], asks: list[list[str]], **more: Any
-) -> dict[str, Any]:
+def frame(kind: str, update: int, bids: list[list[str]], asks: list[list[str]], **more: Any) -> dict[str, Any]:
     data = {"s": "BTCUSDT", "b": bids, "a": asks, "u": update, "seq": 5}
     return {"topic": "orderbook.200.BTCUSDT", "type": kind, "ts": 1786310816618, "data": data, **more}
 

@@ -44,9 +44,7 @@ def test_subscribes_one_channel_a_message_heartbeats_first() -> None:
     machine.receive_open(OPENED_NS)
     requests = [json.loads(text) for text in sent(machine.commands())]
     assert [request["channel"] for request in requests] == ["heartbeats", "level2", "market_trades"]
-    assert all(
-        request["product_ids"] == [BTC, ETH] and request["type"] == "subscribe" for request in requests
-    )
+    assert all(request["product_ids"] == [BTC, ETH] and request["type"] == "subscribe" for request in requests)
 
 
 def test_book_messages_carry_the_counter_of_the_connection() -> None:
@@ -72,9 +70,7 @@ def test_a_jump_breaks_every_book_once() -> None:
         frame(5, book_event("update", BTC, ("bid", "10.5", "3"))),
         frame(6, book_event("update", ETH, ("bid", "5", "3"))),
     )
-    gaps = {
-        gap.instrument.partition(":")[2]: (gap.id_prev, gap.id_last, gap.cause) for gap in only(Gap, events)
-    }
+    gaps = {gap.instrument.partition(":")[2]: (gap.id_prev, gap.id_last, gap.cause) for gap in only(Gap, events)}
     assert gaps == {BTC: (0, 4, "sequence_num"), ETH: (1, 4, "sequence_num")}
     assert ids(events) == [(4, 5), (4, 6)]
     requests = [json.loads(text) for text in sent(machine.commands())]

@@ -39,9 +39,7 @@ def test_asks_for_snapshots_in_the_address_and_subscribes_by_symbol() -> None:
 
 def test_the_first_message_is_the_snapshot_then_ranges_overlap() -> None:
     machine = line("gemini", BTC)
-    snapshot, delta = feed(
-        machine, depth(BTC, 100, 100, [["7.1", "0.50"]]), depth(BTC, 100, 140, [["7.1", "0.0000"]])
-    )
+    snapshot, delta = feed(machine, depth(BTC, 100, 100, [["7.1", "0.50"]]), depth(BTC, 100, 140, [["7.1", "0.0000"]]))
     assert isinstance(snapshot, BookSnapshot) and isinstance(delta, BookDelta)
     assert (snapshot.id_last, snapshot.epoch, snapshot.ts_venue_ns) == (100, 0, TIME_NS)
     assert (delta.id_prev, delta.id_last, delta.bids[1]) == (100, 140, 0)
@@ -123,9 +121,7 @@ def test_v2_subscribes_all_at_once() -> None:
 
 def test_v2_counts_the_messages() -> None:
     machine = line("gemini-v2", "BTCUSD")
-    events = feed(
-        machine, SNAPSHOT_V2, DELTA_V2, {"type": "heartbeat", "timestamp": 1}, DELTA_V2, SNAPSHOT_V2
-    )
+    events = feed(machine, SNAPSHOT_V2, DELTA_V2, {"type": "heartbeat", "timestamp": 1}, DELTA_V2, SNAPSHOT_V2)
     assert ids(events) == [(-1, 1), (1, 2), (2, 3), (-1, 4)]
     assert {event.epoch for event in only(BookDelta, events)} == {OPENED_NS}
     assert only(BookDelta, events)[0].bids == (105, 0, 104, 30)

@@ -125,9 +125,7 @@ def test_refusal(machine: VenueMachine) -> None:
     feed(machine, {**reply, "id": "subscribeOrderbook/ETHBTC"})
     (command,) = machine.commands()
     assert isinstance(command, Refused) and command.symbol == SYMBOL
-    feed(
-        machine, {**reply, "id": "unsubscribeOrderbook/ETHBTC"}, {"jsonrpc": "2.0", "result": True, "id": "x"}
-    )
+    feed(machine, {**reply, "id": "unsubscribeOrderbook/ETHBTC"}, {"jsonrpc": "2.0", "result": True, "id": "x"})
     assert machine.commands() == []
 
 

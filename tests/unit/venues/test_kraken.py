@@ -106,9 +106,7 @@ def test_a_plain_book_behind_the_machine_equals_the_cut_book() -> None:
 
 def test_a_wrong_checksum_is_one_gap_before_the_delta_and_one_request() -> None:
     machine = live()
-    events = feed(
-        machine, frame("update", "45283.5 9.00000000", "", 1), frame("update", "45283.5 8.00000000", "", 2)
-    )
+    events = feed(machine, frame("update", "45283.5 9.00000000", "", 1), frame("update", "45283.5 8.00000000", "", 2))
     gap, first, second = events
     assert isinstance(gap, Gap) and isinstance(first, BookDelta) and isinstance(second, BookDelta)
     assert (gap.kind, gap.id_prev, gap.id_last, gap.cause) == (GapKind.VENUE, 1, 0, "checksum")
@@ -122,9 +120,7 @@ def test_a_wrong_checksum_is_one_gap_before_the_delta_and_one_request() -> None:
 def test_the_next_snapshot_makes_it_whole() -> None:
     machine = live()
     feed(machine, frame("update", "45283.5 9.00000000", "", 1))
-    events = feed(
-        machine, frame("snapshot", BIDS, ASKS, KRAKEN_VECTOR), frame("update", "45000.0 1.00000000", "", 3)
-    )
+    events = feed(machine, frame("snapshot", BIDS, ASKS, KRAKEN_VECTOR), frame("update", "45000.0 1.00000000", "", 3))
     assert ids(events) == [(-1, 3), (3, 4)]
     assert len(only(Gap, events)) == 1
 
