@@ -184,7 +184,8 @@ class KrakenDialect(Dialect):
         checksum = crc32("".join([f"{price}{size}" for price, size in best]).encode())
         sides = f'"bids":{self._levels(bids)},"asks":{self._levels(asks)}'
         names = f'"symbol":"{self.symbol}",{sides},"checksum":{checksum}'
-        return f'{{"channel":"book","type":"{kind}","data":[{{{names},"timestamp":"{_instant(self.market.at_ns(number))}"}}]}}'
+        row = f'{names},"timestamp":"{_instant(self.market.at_ns(number))}"'
+        return f'{{"channel":"book","type":"{kind}","data":[{{{row}}}]}}'
 
     @staticmethod
     def _levels(rows: list[Row]) -> str:
