@@ -188,7 +188,8 @@ def supervisor(pipeline: str) -> Any:
         pipeline = running[0]
     if pipeline not in running:
         known = ", ".join(running) or "none"
-        raise PipelineError(f"no pipeline {pipeline!r} is running here (running: {known})")
+        wanted = f"pipeline {pipeline!r}" if pipeline else "single pipeline"
+        raise PipelineError(f"no {wanted} is running here (running: {known})")
     try:
         return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
     except ValueError:
