@@ -13,14 +13,12 @@ from typing import Any
 
 import msgspec
 
-from raytrade.arbitration import StreamRule
-from raytrade.core.book import BookState, L2Book
-from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, LineDown, LineUp
-from raytrade.core.instrument import Filter, split_instrument
-from raytrade.core.message import Message, encode, parse
+from raytrade.core.events import Event
+from raytrade.core.instrument import split_instrument
+from raytrade.core.message import encode, parse
 from raytrade.links.lanes import open_lane
+from raytrade.links.line_books import LineBooks
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of
@@ -59,10 +57,8 @@ class Collector:
         self._loop = asyncio.new_event_loop()
         self._budgets: dict[str, WeightBudget] = {}
         self._lines = {line.name: self._line(line) for line in plan.lines}
-        self._books: dict[tuple[str, str], L2Book] = {}
-        self._up: dict[str, Message] = {}
-        self._rules: dict[str, StreamRule] = {}
-        self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
+        self._line_books = LineBooks(rule_of)
+        self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._line_books.images, self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._running: list[asyncio.Task[None]] = []
@@ -89,43 +85,8 @@ class Collector:
         messages = [parse(encode(event, line)) for event in events]
         self._publisher.append(messages)
         for event, message in zip(events, messages, strict=True):
-            self._follow(line, event, message)
+            self._line_books.follow(line, event, message)
         self._pump_soon()
-
-    def _follow(self, line: str, event: Event, message: Message) -> None:
-        """Keep the state of the line that opens links: its books where they come in band, and whether it is up."""
-        match event:
-            case BookSnapshot() | BookDelta() if self._rule(event.instrument).in_band:
-                self._book(line, event.instrument).apply(event)
-            case Gap():
-                self._book(line, event.instrument).invalidate()
-            case LineUp():
-                self._up[line] = message
-            case LineDown():
-                self._up.pop(line, None)
-                for (owner, _), book in self._books.items():
-                    if owner == line:
-                        book.invalidate()
-
-    def _rule(self, instrument: str) -> StreamRule:
-        rule = self._rules.get(instrument)
-        if rule is None:
-            rule = self._rules[instrument] = rule_of(instrument, Channel.BOOK)
-        return rule
-
-    def _book(self, line: str, instrument: str) -> L2Book:
-        key = (line, instrument)
-        book = self._books.get(key)
-        if book is None:
-            book = self._books[key] = L2Book(instrument)
-        return book
-
-    def _images(self, wanted: Filter) -> list[Message]:
-        images = list(self._up.values())
-        for (line, instrument), book in self._books.items():
-            if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
-                images.append(parse(encode(checked_image(book, self._rule(instrument)), line)))
-        return images
 
     def _pump_soon(self) -> None:
         """Pump once for all the frames that one read of the sockets brings."""
@@ -220,15 +181,6 @@ class Collector:
     def is_drained(self) -> bool:
         """Tell whether every reader has everything."""
         return bool(self._on_loop(self._is_drained()))
-
-
-def checked_image(book: L2Book, rule: StreamRule) -> BookSnapshot:
-    """Give the image of a book, with the checksum that its deltas carry."""
-    image = book.snapshot()
-    if not rule.checksum:
-        return image
-    state_hash = CHECKSUMS[rule.checksum](book)
-    return msgspec.structs.replace(image, state_hash=state_hash, flags=image.flags | Flag.CHECKED)
 
 
 def _end_process_on_failure(task: asyncio.Task[None]) -> None:

@@ -10,7 +10,6 @@ from zlib import crc32
 import msgspec
 import ray
 
-from raytrade.actors.collector import checked_image
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
@@ -20,6 +19,7 @@ from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
 from raytrade.links.lanes import open_lane
+from raytrade.links.line_books import checked_image
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of

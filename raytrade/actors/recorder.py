@@ -101,7 +101,8 @@ class Recorder:
             self._problem = str(error)
 
     def _cover(self, message: Message) -> None:
-        if message.flags & (Flag.UNAPPLIED | Flag.HISTORY) or message.kind in (Kind.LINE_UP, Kind.LINE_DOWN):
+        is_data = message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
+        if not is_data or message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
             return
         self._history.follow(message)
         if message.kind is Kind.DELTA or message.kind is Kind.TRADE:
