@@ -24,6 +24,14 @@ NOTHING_SKIPPED = bool(os.environ.get("RAYTRADE_NO_SKIP"))
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "captures"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one process, what shares a cluster or the imported recordings."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in ("ray", "golden"):
+            item.add_marker(pytest.mark.xdist_group(folder))
+
+
 @pytest.fixture(scope="session")
 def captures() -> Path:
     """Give the folder of recordings, or skip the test."""
