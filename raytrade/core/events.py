@@ -25,10 +25,12 @@ Levels = tuple[int, ...]
 
 
 class Channel(IntEnum):
-    """What a stream carries."""
+    """What a stream carries. Half of every stream's key: hashed as the integer it is, not by its name in Python."""
 
     BOOK = 0
     TRADES = 1
+
+    __hash__ = int.__hash__
 
 
 class Side(IntEnum):

@@ -100,6 +100,23 @@ class DecimalColumn(dict[str, int]):
         self.scale = scale
 
 
+def read_even(texts: list[str], scale: int) -> list[int] | None:
+    """Read texts that all have `scale` fractional digits, as most venues write them; None if one has not.
+
+    The checks look at all texts at once, in C: sizes hardly ever repeat, so remembering them gains nothing.
+    """
+    joined = "".join(texts)
+    digits = joined.replace(".", "")
+    if len(joined) - len(digits) != len(texts) or not (digits.isascii() and digits.isdigit()):
+        return None
+    longest, shortest = max(map(len, texts)), min(map(len, texts))
+    if longest > INTEGER_DIGITS_MAX + 1 + scale or shortest < scale + 2:
+        return None
+    point = -scale - 1
+    values = [int(text.replace(".", "")) for text in texts if text[point] == "."]
+    return values if len(values) == len(texts) else None
+
+
 class Quantizer:
     """Reads one instrument's levels; its two scales grow when the venue writes a finer digit."""
 
@@ -117,7 +134,7 @@ class Quantizer:
         """
         while True:
             try:
-                return [self._side(side) for side in sides]
+                return [self._side(side) if side else () for side in sides]
             except FinerScale:
                 self._refine(sides)
 
@@ -125,7 +142,8 @@ class Quantizer:
         prices, sizes = self.prices, self.sizes
         flat = [0] * (2 * len(side))
         flat[::2] = [prices[price] for price, _ in side]
-        flat[1::2] = [sizes[size] for _, size in side]
+        texts = [size for _, size in side]
+        flat[1::2] = read_even(texts, sizes.scale) or [sizes[size] for size in texts]
         return tuple(flat)
 
     def _refine(self, sides: tuple[list[tuple[str, str]], ...]) -> None:

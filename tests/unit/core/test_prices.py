@@ -15,6 +15,7 @@ from raytrade.core.prices import (
     FinerScale,
     Quantizer,
     format_decimal,
+    read_even,
     rescale,
     split_decimal,
 )
@@ -123,3 +124,23 @@ def test_levels_are_the_decimals_that_were_written(sides: list[list[tuple[str, s
             prices = [Decimal(value).scaleb(-quantizer.prices.scale) for value in levels[::2]]
             sizes = [Decimal(value).scaleb(-quantizer.sizes.scale) for value in levels[1::2]]
             assert list(zip(prices, sizes, strict=True)) == [(Decimal(price), Decimal(size)) for price, size in side]
+
+
+EVEN = st.from_regex(r"\A[0-9.]{0,26}\Z") | st.sampled_from(
+    ["1_0.25", " 1.25", "+1.25", "-1.25", "\u0661.25", "1e2.25"]
+)
+
+
+@given(st.lists(PLAIN | EVEN, min_size=1, max_size=6), st.integers(0, 18))
+def test_texts_read_together_are_read_as_one_by_one(texts: list[str], scale: int) -> None:
+    """What the quick reading gives is what the careful one gives; what that refuses, it does not take."""
+    together = read_even(texts, scale)
+    if together is None:
+        return
+    column = DecimalColumn(scale)
+    assert together == [column[text] for text in texts]
+
+
+def test_texts_of_one_width_are_read_together() -> None:
+    assert read_even(["0.00147", "12.50000", "0.00000"], 5) == [147, 1_250_000, 0]
+    assert read_even(["0.00147", "12.5"], 5) is None
