@@ -12,8 +12,9 @@ import threading
 from typing import Any
 
 import msgspec
+import uvloop
 
-from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Event
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import encode, parse
@@ -29,6 +30,8 @@ from raytrade.venues import find_venue
 from raytrade.venues.protocol import SERVICE_TIMEOUT_NS, Endpoint
 
 CALL_TIMEOUT_S = 10.0
+TIMER_NS_MIN = MILLISECOND
+"""What the event loop's timers can tell apart."""
 
 
 class LinePlan(msgspec.Struct, frozen=True):
@@ -54,12 +57,13 @@ class Collector:
     def __init__(self, plan: CollectorPlan) -> None:
         self.plan = plan
         self._clock = SystemClock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._budgets: dict[str, WeightBudget] = {}
         self._lines = {line.name: self._line(line) for line in plan.lines}
         self._line_books = LineBooks(rule_of)
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._line_books.images, self._wake)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns: Nanos = 0
         self._pumping = False
         self._running: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
@@ -98,13 +102,22 @@ class Collector:
         self._pumping = False
         now_ns = self._clock.now_ns()
         self._publisher.pump(now_ns)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         due_ns = self._publisher.due_ns()
         if due_ns is not None:
-            delay_s = max(0, due_ns - now_ns) / SECOND
-            self._timer = self._loop.call_later(delay_s, self._pump)
+            self._wake_at(due_ns, now_ns)
+
+    def _wake_at(self, due_ns: Nanos, now_ns: Nanos) -> None:
+        """Set the timer; one that is due earlier is left alone, and looks again: setting timers costs more."""
+        if self._timer is not None:
+            if self._timer_ns <= due_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = max(due_ns, now_ns + TIMER_NS_MIN)
+        self._timer = self._loop.call_later((self._timer_ns - now_ns) / SECOND, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._pump()
 
     def _wake(self, link: int, problem: str | None) -> None:
         """A batch was taken; called from a thread of Ray's."""

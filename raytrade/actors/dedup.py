@@ -14,7 +14,7 @@ from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
 from raytrade.core.book import BookState, L2Book
-from raytrade.core.clock import Nanos
+from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
@@ -23,6 +23,9 @@ from raytrade.links.line_books import checked_image
 from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of
+
+UNBOOKED_MAX = 256
+UNBOOKED_NS = 50 * MILLISECOND
 
 
 class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,7 @@ class Dedup:
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
         self._books: dict[str, L2Book] = {}
         self._unbooked: list[Message] = []
+        self._booked_ns: Nanos = 0
         self._up: dict[str, Message] = {}
         self._lines_of: dict[str, dict[str, Message]] = {}
         self._unheard: dict[str, Message] = {}
@@ -64,7 +68,9 @@ class Dedup:
             self._arbiter.receive_timeout(now_ns)
         self._give_out()
         self._publisher.pump(now_ns)
-        self._keep_books()
+        if len(self._unbooked) >= UNBOOKED_MAX or now_ns - self._booked_ns >= UNBOOKED_NS:
+            self._booked_ns = now_ns
+            self._keep_books()
         due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
         return min(due) if due else None
 
@@ -117,7 +123,10 @@ class Dedup:
             handle.request_snapshot.remote(instrument)
 
     def _keep_books(self) -> None:
-        """Apply what went out to the books that images are made of: after sending, never before."""
+        """Apply what went out to the books that images are made of: after sending, and many at a time.
+
+        An image is only made after this, so the books may be late; one at a time the work costs several times more.
+        """
         messages, self._unbooked = self._unbooked, []
         for message in messages:
             match message.kind:

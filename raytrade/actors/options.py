@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -47,10 +48,13 @@ def _facade(hosted: type) -> type:
     """Give a class with the public methods of `hosted` and nothing else.
 
     Ray wraps every method of an actor's class with tracing, the inner ones too; behind the facade those stay plain.
+    What was loaded until then stays for good: the garbage collector need not look through it while updates wait.
     """
 
     def start(self: Any, plan: ActorPlan) -> None:
         self.hosted = hosted(plan)
+        gc.collect()
+        gc.freeze()
 
     def forward(name: str) -> Callable[..., Any]:
         return lambda self, *arguments, **options: getattr(self.hosted, name)(*arguments, **options)

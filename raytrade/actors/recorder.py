@@ -13,9 +13,9 @@ from raytrade.actors.history import History
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings
-from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.coverage import Coverage
-from raytrade.core.events import Flag
+from raytrade.core.events import Channel, Flag
 from raytrade.core.message import Kind, Message
 from raytrade.errors import StorageError
 from raytrade.links.writer import OpenLink
@@ -24,6 +24,8 @@ from raytrade.storage.durable import next_indexes
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
 FLUSH_EVERY_NS = SECOND
+PATIENCE_NS = 20 * MILLISECOND
+"""A recorder is in no hurry: larger batches leave the processor to those who are."""
 
 
 class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +50,13 @@ class Recorder:
         self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
         self._history = History(directory)
         self._coverage: dict[str, Coverage] = {}
+        self._streams: dict[tuple[str, Channel], Coverage] = {}
         self._problem = ""
         self._flushed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
+        template = OpenLink(
+            link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node, spacing_ns=PATIENCE_NS
+        )
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.positions = self._history.positions
         self._upstreams.set_writers(plan.dedups)
@@ -111,10 +116,10 @@ class Recorder:
             self._stream(message).start(message.id_last)
 
     def _stream(self, message: Message) -> Coverage:
-        name = f"{message.instrument}/{message.channel.name.lower()}"
-        coverage = self._coverage.get(name)
+        coverage = self._streams.get(message.stream)
         if coverage is None:
-            coverage = self._coverage[name] = Coverage()
+            coverage = self._streams[message.stream] = Coverage()
+            self._coverage[f"{message.instrument}/{message.channel.name.lower()}"] = coverage
         return coverage
 
     def _status(self) -> dict[str, Any]:

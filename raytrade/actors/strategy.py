@@ -45,7 +45,7 @@ class StrategyActor:
         self.plan = plan
         strategy = load_strategy(plan.strategy, plan.params)
         self._engine = StrategyEngine(plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe)
-        self._coverage: dict[str, Coverage] = {}
+        self._coverage: dict[tuple[str, bool], Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
         self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
@@ -81,8 +81,10 @@ class StrategyActor:
     def _observe(self, kind: Kind, instrument: str, id_prev: int, id_last: int, flags: int) -> None:
         if flags & Flag.HISTORY:
             return
-        channel = "trades" if kind is Kind.TRADE else "book"
-        coverage = self._coverage.setdefault(f"{instrument}/{channel}", Coverage())
+        stream = (instrument, kind is Kind.TRADE)
+        coverage = self._coverage.get(stream)
+        if coverage is None:
+            coverage = self._coverage[stream] = Coverage()
         if kind is Kind.SNAPSHOT:
             coverage.start(id_last)
         else:
@@ -96,7 +98,10 @@ class StrategyActor:
             "node": ray.get_runtime_context().get_node_id(),
             "strategy": self.plan.strategy,
             "engine": msgspec.to_builtins(self._engine.statistics(), str_keys=True),
-            "coverage": msgspec.to_builtins(self._coverage),
+            "coverage": {
+                f"{instrument}/{'trades' if is_trades else 'book'}": msgspec.to_builtins(coverage)
+                for (instrument, is_trades), coverage in self._coverage.items()
+            },
             "notes": list(self._notes)[-20:],
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),

@@ -24,6 +24,8 @@ NAMESPACE = "raytrade"
 OPEN_TIMEOUT_S = 10.0
 FRESH_EVERY_NS = SECOND
 SLICE_NS = 10 * MILLISECOND
+SMALL_BYTES = 4096
+LOOK_NS = 20 * MILLISECOND
 AWAY_NS = 300 * MILLISECOND
 """A thread that was away for longer did not listen: writers were not silent because of it."""
 
@@ -58,6 +60,7 @@ class Upstreams:
         self._problems: dict[str, str] = {}
         self._fresh_ns: dict[str, Nanos] = {}
         self._ticked_ns: Nanos = 0
+        self._is_eager = False
         self._results: deque[tuple[str, int, str]] = deque()
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
         self._listener: LocalListener | None = None
@@ -84,12 +87,15 @@ class Upstreams:
             self._thread.watch(receiver, lambda: self._read(receiver))
 
     def _read(self, receiver: LocalReceiver) -> None:
-        """Take batches one by one, but not for long: calls and deadlines must have their turn."""
+        """Take batches one by one, but not for long: calls and deadlines must have their turn.
+
+        A small batch is most often the only one; if it is not, the thread is woken again at once.
+        """
         clock = self._thread.clock
         until_ns = clock.now_ns() + SLICE_NS
         while batches := receiver.read(1):
             self._on_batch(receiver.writer, batches[0])
-            if clock.now_ns() >= until_ns:
+            if len(batches[0]) < SMALL_BYTES or clock.now_ns() >= until_ns:
                 return
         if batches is None:
             self._thread.unwatch(receiver)
@@ -104,9 +110,13 @@ class Upstreams:
         for name in names:
             if name not in self._readers:
                 self._readers[name] = LinkReader(name, secrets.randbits(62))
+        self._is_eager = True
 
     def tick(self, now_ns: Nanos) -> None:
-        """Open what is not open; tell what was lost."""
+        """Open what is not open; tell what was lost; looks at most every `LOOK_NS`, however often it is called."""
+        if now_ns - self._ticked_ns < LOOK_NS and not self._results and not self._is_eager:
+            return
+        self._is_eager = False
         while self._results:
             self._opened(*self._results.popleft(), now_ns)
         away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
@@ -147,6 +157,7 @@ class Upstreams:
         self._fresh_ns.update(dict.fromkeys(wanted, now_ns))
         for reader in self._readers.values():
             reader.refresh(wanted)
+        self._is_eager = True
 
     def _open(self, name: str, wish: OpenLink) -> None:
         """Ask the writer's actor (on an opener thread)."""

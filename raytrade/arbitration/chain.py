@@ -132,7 +132,10 @@ class ChainStream:
 
     def deadline_ns(self) -> Nanos | None:
         """When a hole is given up, or a snapshot asked for again."""
-        due = [at for at in (self._hole_deadline_ns(), self._requests.due_ns) if at is not None]
+        asked_ns = self._requests.due_ns
+        if self._hole.since_ns is None:
+            return asked_ns
+        due = [at for at in (self._hole_deadline_ns(), asked_ns) if at is not None]
         return min(due) if due else None
 
     @property

@@ -16,6 +16,8 @@ from raytrade.errors import MalformedBatch, VersionSkew
 
 _MAGIC = b"RTBT"
 _HEADER = struct.Struct("<4sHIQQqIQ")
+SAMPLED_EVERY = 4
+"""Of how many batches one is timed."""
 BATCH_BYTES_MAX = 128 * 1024 * 1024
 
 

@@ -35,6 +35,7 @@ READS_MAX = 16
 CONNECT_TIMEOUT_S = 2.0
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CREDENTIALS = struct.Struct("3i")
+_TRUNCATED = int(socket.MSG_TRUNC)
 _CONTROL_BYTES = socket.CMSG_SPACE(4 * struct.calcsize("i"))
 
 
@@ -182,7 +183,7 @@ class LocalReceiver:
 
     def _read_packet(self) -> bytes | None:
         size, controls, flags, _ = self._socket.recvmsg_into([self._view], _CONTROL_BYTES)
-        if flags & socket.MSG_TRUNC:
+        if flags & _TRUNCATED:
             raise MalformedBatch("packet over its bound")
         if not controls:
             return bytes(self._view[:size]) or None

@@ -76,7 +76,7 @@ class Publisher:
         for link, (writer, _) in list(self._links.items()):
             if writer.wish.reader == wish.reader:
                 self._close(link)
-        spacing_ns = self._settings.local_spacing_ns if lane.is_local else self._settings.spacing_ns
+        spacing_ns = max(wish.spacing_ns, 0 if lane.is_local else self._settings.spacing_ns)
         writer = LinkWriter(wish, self.ring, self.writer_id, self._settings, spacing_ns)
         writer.open(self._images, now_ns)
         self._links[wish.link] = (writer, lane)

@@ -23,7 +23,7 @@ from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, join, parse
 from raytrade.core.metrics import Histogram
 from raytrade.core.ring import MessageRing
-from raytrade.links.batch import BatchHeader, encode_batch
+from raytrade.links.batch import SAMPLED_EVERY, BatchHeader, encode_batch
 from raytrade.links.resume import StreamKey, positions_of, resume
 
 Images = Callable[[Filter], list[Message]]
@@ -39,12 +39,11 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a link. Times in nanoseconds.
 
     `spacing_ns`: least time between two batches of a call lane under load; a call costs about 1.3 ms, so 4 ms is a
-    quarter of a core. `local_spacing_ns`: the same of a local lane, whose batch costs about 0.06 ms.
+    quarter of a core. A local lane, whose batch costs about 0.06 ms, needs none.
     A batch ends with the message that fills `batch_bytes_max`, or `opening_bytes_max` where it carries images.
     """
 
     spacing_ns: Nanos = 4 * MILLISECOND
-    local_spacing_ns: Nanos = MILLISECOND // 5
     hurry_items: int = 256
     """A link that is this many messages behind sends without spacing: its batches are full anyway."""
     full_retry_ns: Nanos = MILLISECOND
@@ -63,7 +62,8 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
     `link` is new for every opening. `writer` and `next_index` are what the reader last had of this very writer;
     `positions` the last ids it has durably per ``instrument/channel`` stream, for a writer it has not met.
     `fresh` names instruments of which an image is wanted although the reader goes on where it was. `replay` asks a
-    writer without books for its last seconds. `same_node` is the lane wanted inside a host; `local_address` and
+    writer without books for its last seconds. `spacing_ns`: a reader in no hurry is not woken more often (and a writer
+    has less to send). `same_node` is the lane wanted inside a host; `local_address` and
     `local_token` open one inside `host`.
     """
 
@@ -76,6 +76,7 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, int] = {}
     fresh: tuple[str, ...] = ()
     replay: bool = False
+    spacing_ns: Nanos = 0
     same_node: str = "shm"
     host: str = ""
     local_address: str = ""
@@ -91,7 +92,7 @@ class LinkCounts(msgspec.Struct):
     overruns: int = 0
     behind_max: int = 0
     age: Histogram = msgspec.field(default_factory=Histogram)
-    """From the socket until a batch was cut, of the newest update in each batch; two hosts' clocks in one figure."""
+    """Sampled: from the socket until a batch was cut, of its newest update; two hosts' clocks in one figure."""
 
 
 class _Stream:
@@ -229,9 +230,10 @@ class LinkWriter:
         is_whole = (self._is_extra or not self._opening) and self._cursor >= self._whole_from
         next_index = self._cursor if is_whole else NOWHERE
         header = BatchHeader(self.wish.link, self._index, next_index, now_ns, len(messages))
+        is_sampled = self._index % SAMPLED_EVERY == 0
         self._index += 1
         data = encode_batch(header, join(messages))
-        if messages and messages[-1].kind is Kind.DELTA:
+        if is_sampled and messages and messages[-1].kind is Kind.DELTA:
             self.counts.age.record(now_ns - messages[-1].ts_recv_ns)
         self.counts.batches += 1
         self.counts.messages += len(messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -25,11 +26,13 @@ BY_ID = ("binance-spot", "hitbtc-v2")
 PATIENCE_S = 60.0
 
 
-def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
-    """Poll until the condition holds; give its value."""
+def until(
+    holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S, explain: Callable[[], Any] = lambda: ""
+) -> Any:
+    """Poll until the condition holds; give its value. A failure is told with what `explain` gives."""
     end = time.monotonic() + timeout_s
     while not (value := holds()):
-        assert time.monotonic() < end, f"not in {timeout_s:.0f} s: {what}"
+        assert time.monotonic() < end, f"not in {timeout_s:.0f} s: {what} {explain()}"
         time.sleep(0.1)
     return value
 
@@ -143,7 +146,11 @@ class Running:
 
     def check_strategy(self, strategy: str, truths: Mapping[str, Truth], whole: bool = True) -> None:
         """The strategy missed nothing since it began (`whole`: since the stream did); its books are the true ones."""
-        until(lambda: self.has_all(strategy, truths), f"{strategy} has everything")
+        until(
+            lambda: self.has_all(strategy, truths),
+            f"{strategy} has everything",
+            explain=lambda: self.explain(strategy, truths),
+        )
         coverage = self.one("strategy", strategy)["coverage"]
         for venue, truth in truths.items():
             for symbol, ids in truth.ids.items():
@@ -155,6 +162,11 @@ class Running:
                     assert covered(mine).missed(wanted) == []
                     assert not whole or mine["first"] < ids[len(ids) // 4], "the first state came late"
         until(lambda: self.books_differ(strategy, truths) == [], f"the books of {strategy}")
+
+    def explain(self, strategy: str, truths: Mapping[str, Truth]) -> str:
+        """Say where a strategy and its links stand."""
+        ends = {venue: {symbol: ids[-1] for symbol, ids in truth.ids.items()} for venue, truth in truths.items()}
+        return json.dumps({"ends": ends, "strategy": self.one("strategy", strategy), "dedups": self.actors("dedup")})
 
     def books_differ(self, strategy: str, truths: Mapping[str, Truth]) -> list[str]:
         """Name the books that are not live or not the true ones, in full depth (or as deep as the venue sends)."""
