@@ -9,8 +9,9 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import ray
 from ray._private import worker
@@ -19,10 +20,11 @@ from ray.exceptions import ActorUnavailableError, RayError
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
 from raytrade.errors import ConfigError, PipelineError, RaytradeError
-from raytrade.pipeline.planning import plan_pipeline
+from raytrade.pipeline.planning import NODE_ID, plan_pipeline
 from raytrade.pipeline.problems import error_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
+T = TypeVar("T")
 CALL_TIMEOUT_S = 60.0
 REACH_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 120.0
@@ -205,6 +207,28 @@ def status(pipeline: str) -> dict[str, Any]:
             return dict(ray.get(handle.status.remote(), timeout=CALL_TIMEOUT_S))
         patience.wait(RESTART_POLL_S)
     return dict(_get(handle.status.remote(), CALL_TIMEOUT_S))
+
+
+def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function on a node: in this process if the node is on this host, else as a task there.
+
+    Raises:
+        PipelineError: there is no such node, or it does not answer.
+    """
+    node = next((node for node in ray.nodes() if node["NodeID"] == node_id and node["Alive"]), None)  # type: ignore[no-untyped-call]
+    if node is None:
+        raise PipelineError(f"the node {node_id[:12]} is gone")
+    if node["NodeManagerHostname"] == socket.gethostname():
+        return function(*arguments)
+    remote: Any = ray.remote(function)
+    task = remote.options(num_cpus=0, max_retries=0, label_selector={NODE_ID: node_id})
+    return cast(T, _get(task.remote(*arguments), START_TIMEOUT_S, f"task on {node_id[:12]}"))
+
+
+def books(pipeline: str, actor: str) -> dict[str, dict[str, Any]]:
+    """Give the books of a strategy in full depth."""
+    handle = _get(supervisor(pipeline).actors.remote(), CALL_TIMEOUT_S)[actor]
+    return dict(_get(handle.books.remote(), CALL_TIMEOUT_S, actor))
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:

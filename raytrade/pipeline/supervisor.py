@@ -223,6 +223,7 @@ class Supervisor:
         return {
             "name": self.config.name,
             "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
             "strategies": [part.name for part in self.config.strategies],
             "problems": self._problems,
             "actors": {

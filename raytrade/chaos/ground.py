@@ -1,0 +1,161 @@
+"""What a soak runs on: emulators, a cluster of labelled nodes on this machine, and the pipeline over them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from raytrade.chaos.redundancy import lacking
+from raytrade.config import Config, check_config
+from raytrade.core.clock import SECOND
+from raytrade.demo.exchange import Exchange
+from raytrade.demo.nodes import REGIONS, Labels, Nodes, every_role
+from raytrade.errors import PipelineError
+from raytrade.pipeline import driver
+from raytrade.pipeline.head import head_environment
+from raytrade.transport.clock import SystemClock
+
+MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
+"""Venues whose ids count for all lines, so that every single update can be held against the truth."""
+HEAD: Labels = {"role": "head"}
+POLL_S = 0.25
+START_TIMEOUT_S = 90.0
+NAME = "soak"
+
+
+class Ground:
+    """Started on construction; the stack ends it."""
+
+    def __init__(self, stack: ExitStack, directory: Path, rate: float, seed: int, copies: int = 2) -> None:
+        """`rate`: updates per second over all instruments; `copies`: of dedups, strategies and recorders each."""
+        self.directory = directory
+        self.copies = copies
+        self._clock = SystemClock()
+        self._patience = threading.Event()
+        self.exchanges = self._start_exchanges(stack, rate, seed)
+        os.environ.update(head_environment(None))
+        session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
+        self.nodes = Nodes(Path(stack.enter_context(session)), [HEAD, *map(every_role, REGIONS)], num_cpus=1)
+        stack.callback(self.nodes.stop)
+        self.config = self._config()
+        driver.start(self.config)
+        stack.callback(self._end)
+
+    def _start_exchanges(self, stack: ExitStack, rate: float, seed: int) -> list[Exchange]:
+        each = rate / sum(map(len, MARKETS.values()))
+        exchanges = []
+        for venue, symbols in MARKETS.items():
+            arguments = ["--venue", venue, "--symbols", ",".join(symbols), "--rate", str(each), "--seed", str(seed)]
+            exchanges.append(Exchange(venue, arguments))
+            stack.callback(exchanges[-1].stop)
+        return exchanges
+
+    def _config(self) -> Config:
+        venues = {
+            exchange.venue: {
+                "symbols": MARKETS[exchange.venue],
+                "ws_url": exchange.ws_url,
+                "rest_url": exchange.rest_url,
+            }
+            for exchange in self.exchanges
+        }
+        data = {
+            "name": NAME,
+            "venues": venues,
+            "collectors": {"labels": {"collector": "yes"}},
+            "dedup": {"labels": {"dedup": "yes"}, "replicas": self.copies},
+            "strategies": [self._strategy(f"witness-{number + 1}") for number in range(self.copies)],
+            "recorders": [self._recorder(f"recorder-{number + 1}") for number in range(self.copies)],
+        }
+        return check_config(data, NAME)
+
+    def _strategy(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "strategy": "raytrade.chaos.witness:Witness",
+            "params": {"directory": str(self.directory / "seen" / name)},
+            "labels": {"strategy": "yes"},
+        }
+
+    def _recorder(self, name: str) -> dict[str, Any]:
+        directory = str(self.directory / "recorded" / name)
+        return {"name": name, "directory": directory, "segment_age_s": 5, "labels": {"recorder": "yes"}}
+
+    def _end(self) -> None:
+        with suppress(PipelineError):
+            if NAME in driver.running_pipelines():
+                driver.stop(NAME)
+
+    # What runs.
+
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """How many actors of each role full redundancy has."""
+        return {"collector": len(REGIONS), "dedup": self.copies, "strategy": self.copies, "recorder": self.copies}
+
+    def status(self) -> dict[str, Any]:
+        """Ask the supervisor."""
+        return dict(driver.status(NAME))
+
+    def lacking(self, gone: set[int]) -> str:
+        """Say what is lacking for full redundancy, "" if nothing is."""
+        try:
+            status = self.status()
+        except PipelineError as error:
+            return str(error)
+        return (
+            "the supervisor is the old one" if status["pid"] in gone else lacking(status["actors"], self.wanted, gone)
+        )
+
+    def until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
+        """Poll until the condition holds; False if it did not in time."""
+        deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND)
+        while not holds():
+            if self._clock.now_ns() > deadline_ns:
+                return False
+            self._patience.wait(POLL_S)
+        return True
+
+    def until_redundant(self, gone: set[int], timeout_s: float) -> str:
+        """Wait until every role has its spare; gives what is lacking when the time is over."""
+        problem = ""
+
+        def is_whole() -> bool:
+            nonlocal problem
+            problem = self.lacking(gone)
+            return not problem
+
+        self.until(is_whole, timeout_s)
+        return problem
+
+    def wait(self, seconds: float) -> None:
+        """Let it flow."""
+        self._patience.wait(seconds)
+
+    # The exchanges.
+
+    def begin(self) -> None:
+        """Have the exchanges send, once everybody listens.
+
+        Raises:
+            PipelineError: the pipeline did not come up.
+        """
+        problem = self.until_redundant(set(), START_TIMEOUT_S)
+        if problem:
+            raise PipelineError(f"the pipeline did not come up: {problem}")
+        for exchange in self.exchanges:
+            exchange.control("start")
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Have the exchanges end; gives the truth per venue."""
+        for exchange in self.exchanges:
+            exchange.control("finish")
+        for exchange in self.exchanges:
+            if not self.until(lambda exchange=exchange: exchange.control("status")["is_finished"], 30):  # type: ignore[misc]
+                raise PipelineError(f"the emulator of {exchange.venue} does not end")
+        return {exchange.venue: exchange.truth() for exchange in self.exchanges}
