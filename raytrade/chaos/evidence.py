@@ -59,11 +59,16 @@ def _life(strategy: str, path: Path) -> Life:
 
 
 def judge_life(life: Life, books: Sent, trades: Sent, is_last: bool) -> Verdict:
-    """Hold what a strategy saw in one life against what was sent; `is_last`: it lived to the end of the stream."""
+    """Hold what a strategy saw in one life against what was sent; `is_last`: it lived to the end of the stream.
+
+    Books must come in order. Trades need not where their ids are sparse, as those of HitBTC are: nobody can know that a
+    trade is still to come, so the first copy of each goes out at once.
+    """
     verdict = Verdict()
     for instrument, sent in books.items():
         code = code_of(instrument)
         verdict.add(judge(sent, life.books.get(code, ()), life.gaps.get(code, ()), is_last))
+    verdict.repeated, verdict.late = verdict.repeated + verdict.late, 0
     for instrument, sent in trades.items():
         code = code_of(instrument)
         verdict.add(judge(sent, life.trades.get(code, ()), life.trade_gaps.get(code, ()), is_last))

@@ -1,11 +1,11 @@
-"""What a soak runs on: emulators, a cluster of labelled nodes on this machine, and the pipeline over them."""
+"""What is hit: emulators, labelled nodes on this machine, and the pipeline over them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -22,26 +22,33 @@ from raytrade.transport.clock import SystemClock
 
 MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
 """Venues whose ids count for all lines, so that every single update can be held against the truth."""
+COPIES = 2
+"""Of dedups, strategies and recorders each."""
 HEAD: Labels = {"role": "head"}
 POLL_S = 0.25
 START_TIMEOUT_S = 90.0
 NAME = "soak"
 
 
+def start_nodes(stack: ExitStack) -> Nodes:
+    """Start a head that carries nothing and three nodes that may carry every role; the stack ends them."""
+    os.environ.update(head_environment(None))
+    session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
+    nodes = Nodes(Path(stack.enter_context(session)), [HEAD, *map(every_role, REGIONS)], num_cpus=1)
+    stack.callback(nodes.stop)
+    return nodes
+
+
 class Ground:
     """Started on construction; the stack ends it."""
 
-    def __init__(self, stack: ExitStack, directory: Path, rate: float, seed: int, copies: int = 2) -> None:
-        """`rate`: updates per second over all instruments; `copies`: of dedups, strategies and recorders each."""
+    def __init__(self, stack: ExitStack, directory: Path, rate: float, seed: int, collectors: int) -> None:
+        """On the cluster that is joined; `rate`: updates per second over all instruments."""
         self.directory = directory
-        self.copies = copies
+        self.wanted = {"collector": collectors, "dedup": COPIES, "strategy": COPIES, "recorder": COPIES}
         self._clock = SystemClock()
         self._patience = threading.Event()
         self.exchanges = self._start_exchanges(stack, rate, seed)
-        os.environ.update(head_environment(None))
-        session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
-        self.nodes = Nodes(Path(stack.enter_context(session)), [HEAD, *map(every_role, REGIONS)], num_cpus=1)
-        stack.callback(self.nodes.stop)
         self.config = self._config()
         driver.start(self.config)
         stack.callback(self._end)
@@ -68,18 +75,19 @@ class Ground:
             "name": NAME,
             "venues": venues,
             "collectors": {"labels": {"collector": "yes"}},
-            "dedup": {"labels": {"dedup": "yes"}, "replicas": self.copies},
-            "strategies": [self._strategy(f"witness-{number + 1}") for number in range(self.copies)],
-            "recorders": [self._recorder(f"recorder-{number + 1}") for number in range(self.copies)],
+            "dedup": {"labels": {"dedup": "yes"}, "replicas": COPIES},
+            "strategies": [self._strategy(f"witness-{number + 1}", REGIONS[number]) for number in range(COPIES)],
+            "recorders": [self._recorder(f"recorder-{number + 1}") for number in range(COPIES)],
         }
         return check_config(data, NAME)
 
-    def _strategy(self, name: str) -> dict[str, Any]:
+    def _strategy(self, name: str, region: str) -> dict[str, Any]:
+        """Give a witness with a place of its own, so that one of them outlives the death of a node."""
         return {
             "name": name,
             "strategy": "raytrade.chaos.witness:Witness",
             "params": {"directory": str(self.directory / "seen" / name)},
-            "labels": {"strategy": "yes"},
+            "labels": {"strategy": "yes", "region": region},
         }
 
     def _recorder(self, name: str) -> dict[str, Any]:
@@ -92,11 +100,6 @@ class Ground:
                 driver.stop(NAME)
 
     # What runs.
-
-    @property
-    def wanted(self) -> Mapping[str, int]:
-        """How many actors of each role full redundancy has."""
-        return {"collector": len(REGIONS), "dedup": self.copies, "strategy": self.copies, "recorder": self.copies}
 
     def status(self) -> dict[str, Any]:
         """Ask the supervisor."""

@@ -75,6 +75,7 @@ class Soak(msgspec.Struct, kw_only=True):
     missed_by_strategies: int = 0
     untold: int = 0
     repeated: int = 0
+    late_trades: int = 0
     missed_by_recorder: dict[str, int] = {}
     missed_by_union: int = 0
     repeated_in_files: int = 0
@@ -125,9 +126,9 @@ def combined(soaks: Sequence[Soak]) -> Soak:
     total = Soak(seed=soaks[0].seed, rate=soaks[0].rate, both_copies=all(soak.both_copies for soak in soaks))
     for soak in soaks:
         total.seconds += soak.seconds
-        for name in ("updates", "trades", "missed_by_strategies", "untold", "repeated", "missed_by_union"):
+        for name in ("updates", "trades", "missed_by_strategies", "untold", "repeated", "late_trades"):
             setattr(total, name, getattr(total, name) + getattr(soak, name))
-        for name in ("repeated_in_files", "files", "gaps_in_files"):
+        for name in ("missed_by_union", "repeated_in_files", "files", "gaps_in_files"):
             setattr(total, name, getattr(total, name) + getattr(soak, name))
         for recorder, missed in soak.missed_by_recorder.items():
             total.missed_by_recorder[recorder] = total.missed_by_recorder.get(recorder, 0) + missed

@@ -77,12 +77,16 @@ def raylet_of(node_id: str) -> int:
 
 def node_processes(node_id: str) -> list[int]:
     """Give the pids of a node: its raylet first, then everything that the raylet has started."""
-    raylet = raylet_of(node_id)
+    return _tree(raylet_of(node_id))
+
+
+def _tree(root: int) -> list[int]:
+    """Give a process and all that descend from it, parents first."""
     children: dict[int, list[int]] = {}
     for process in _PROC.iterdir():
         if process.name.isdigit():
             children.setdefault(_parent(int(process.name)), []).append(int(process.name))
-    found, at = [raylet], 0
+    found, at = [root], 0
     while at < len(found):
         found += children.get(found[at], [])
         at += 1
@@ -91,7 +95,12 @@ def node_processes(node_id: str) -> list[int]:
 
 def kill_node(node_id: str) -> list[int]:
     """SIGKILL a node's raylet and all under it, as when the host loses power; gives the pids."""
-    pids = node_processes(node_id)
+    return kill_tree(raylet_of(node_id))
+
+
+def kill_tree(root: int) -> list[int]:
+    """SIGKILL a process and all that descend from it, all at once; gives the pids."""
+    pids = _tree(root)
     for pid in pids:
         _signal(pid, signal.SIGKILL)
     return pids

@@ -38,7 +38,7 @@ def find_actor(status: Status, wanted: str, role: str = "") -> Target:
     actors = {**status["actors"], _supervisor_name(status): _supervisor(status)}
     names = [name for name, actor in actors.items() if not role or actor.get("role", role) == role]
     name = _one(names, wanted, role or "actor")
-    actor = actors[name]
+    actor: Mapping[str, Any] = actors[name]
     if actor["state"] != "alive":
         raise ConfigError("", name, f"is {actor['state']}: there is no process to hit")
     return Target(name, actor["role"], actor["pid"], actor["node"])
@@ -71,7 +71,7 @@ def find_node(status: Status, wanted: str) -> str:
     nodes = {actor["node"] for actor in status["actors"].values()}
     fitting = sorted(node for node in nodes if wanted and node.startswith(wanted))
     if len(fitting) == 1:
-        return fitting[0]
+        return str(fitting[0])
     if any(name.endswith(wanted) for name in status["actors"]):
         return find_actor(status, wanted).node
     known = ", ".join(sorted(node[:12] for node in nodes)) or "none"

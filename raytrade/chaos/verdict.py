@@ -13,11 +13,15 @@ Range = tuple[int, int]
 
 
 class Verdict(msgspec.Struct):
-    """`missed` ids that should have been seen and were not; of these `untold` lie in no gap that was told."""
+    """`missed` ids that should have been seen and were not; of these `untold` lie in no gap that was told.
+
+    `repeated` were seen more than once, `late` after a higher one.
+    """
 
     seen: int = 0
     missed: int = 0
     repeated: int = 0
+    late: int = 0
     untold: int = 0
     examples: list[int] = []
 
@@ -26,6 +30,7 @@ class Verdict(msgspec.Struct):
         self.seen += other.seen
         self.missed += other.missed
         self.repeated += other.repeated
+        self.late += other.late
         self.untold += other.untold
         self.examples = [*self.examples, *other.examples][:10]
 
@@ -44,18 +49,20 @@ def judge(sent: Sequence[int], seen: Sequence[int], gaps: Sequence[Range] = (), 
     missed = [number for number in owed if number not in have]
     untold = [number for number in missed if not any(after < number <= up_to for after, up_to in gaps)]
     return Verdict(
-        seen=len(have), missed=len(missed), repeated=repeats(seen), untold=len(untold), examples=(untold or missed)[:10]
+        seen=len(have),
+        missed=len(missed),
+        repeated=len(seen) - len(have),
+        late=_late(seen),
+        untold=len(untold),
+        examples=(untold or missed)[:10],
     )
 
 
-def repeats(seen: Sequence[int]) -> int:
-    """Count the ids that did not rise above all before them: what was seen again, or too late."""
+def _late(seen: Sequence[int]) -> int:
     highest, count = -1, 0
     for number in seen:
-        if number <= highest:
-            count += 1
-        else:
-            highest = number
+        count += number < highest
+        highest = max(highest, number)
     return count
 
 

@@ -114,5 +114,5 @@ def lives(directory: Path) -> list[Path]:
 def read_life(path: Path) -> Iterator[Seen]:
     """Read a file; an entry that the end of the process has cut is left out."""
     data = path.read_bytes()
-    for entry in _ENTRY.iter_unpack(data[: len(data) - len(data) % _ENTRY.size]):
-        yield Seen(*entry[:4], What(entry[4]))
+    for ts_ns, id_prev, id_last, instrument, what in _ENTRY.iter_unpack(data[: len(data) - len(data) % _ENTRY.size]):
+        yield Seen(ts_ns, id_prev, id_last, instrument, What(what))

@@ -196,6 +196,37 @@ def soak(  # noqa: PLR0913 - one parameter per option
         raise typer.Exit(1)
 
 
+@app.command()
+def head(
+    seconds: Annotated[float, typer.Option(min=5, help="For how long there is no head.")] = 600.0,
+    rate: Annotated[float, typer.Option(min=1, help="Book updates per second in all.")] = 500.0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here.")] = None,
+) -> None:
+    """Kill the whole head of a cluster on this machine under a running pipeline, and bring it back.
+
+    Exit status 1 if anything was missed, or if the supervisor, a collector that was killed meanwhile or a node that
+    joins do not come up after the head's return.
+
+    Example: raytrade chaos head --seconds 30
+    """
+    _prepare()
+    from raytrade.chaos.head import HeadSettings, run_head_proof
+
+    settings = HeadSettings(away_s=seconds, directory=Path(tempfile.mkdtemp(prefix="raytrade-head-")), rate=rate)
+    result = run_head_proof(settings, lambda text: print(text, flush=True))
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.encode(result))
+    for name, delivered in sorted(result.delivered.items()):
+        print(f"{name} saw {delivered} updates in {result.away_s:.0f} s without a head")
+    print(f"longest delivery gap meanwhile {result.stall_ms:.1f} ms")
+    print(f"updates missed by consumers: {result.run.missed_by_strategies}")
+    failures = result.failures()
+    for failure in failures:
+        print(f"raytrade: {failure}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)
+
+
 def _prepare() -> None:
     """A cluster of our own on this machine needs no token."""
     os.environ["RAY_AUTH_MODE"] = "disabled"

@@ -59,7 +59,6 @@ class Supervisor:
         self._actors: dict[str, tuple[Any, Placement]] = {}
         self._retries: dict[str, tuple[Nanos, Nanos]] = {}
         self._problems: list[str] = []
-        self._collectors: list[str] = []
         self._stopping = threading.Event()
         if ray.get_runtime_context().was_current_actor_reconstructed:
             self._recall()
@@ -143,12 +142,11 @@ class Supervisor:
         return False
 
     def _tell_dedups(self, placements: list[Placement]) -> None:
+        """Tell every dedup every time: one that Ray has started again knows the collectors of its beginning only."""
         collectors = [p.plan.name for p in placements if "-collector-" in p.plan.name]
-        if collectors != self._collectors:
-            self._collectors = collectors
-            for name, (handle, _) in self._actors.items():
-                if "-dedup-" in name:
-                    handle.set_collectors.remote(collectors)
+        for name, (handle, _) in self._actors.items():
+            if "-dedup-" in name and collectors:
+                handle.set_collectors.remote(collectors)
 
     # Called by drivers.
 
