@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,15 @@ START_TIMEOUT_S = 90.0
 NAME = "soak"
 
 
-def start_nodes(stack: ExitStack) -> Nodes:
-    """Start a head that carries nothing and three nodes that may carry every role; the stack ends them."""
-    os.environ.update(head_environment(None))
+def start_nodes(stack: ExitStack, regions: Sequence[str] = REGIONS, is_durable: bool = False) -> Nodes:
+    """Start a head that carries nothing and a node per region that may carry every role; the stack ends them.
+
+    `is_durable`: the head keeps its tables on disk, and may die and come back.
+    """
     session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
-    nodes = Nodes(Path(stack.enter_context(session)), [HEAD, *map(every_role, REGIONS)], num_cpus=1)
+    directory = Path(stack.enter_context(session))
+    os.environ.update(head_environment(directory / "gcs" if is_durable else None))
+    nodes = Nodes(directory, [HEAD, *map(every_role, regions)], num_cpus=1)
     stack.callback(nodes.stop)
     return nodes
 

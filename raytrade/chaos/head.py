@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
-from raytrade.chaos.ground import Ground
-from raytrade.chaos.head_cluster import HeadCluster
+from raytrade.chaos.ground import Ground, start_nodes
 from raytrade.chaos.history import Soak
 from raytrade.chaos.judgement import Judgement, stalls_ms
-from raytrade.chaos.processes import check_actor
+from raytrade.chaos.processes import check_actor, kill_tree
 from raytrade.chaos.soak import Tell
 from raytrade.chaos.targets import running
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.demo.nodes import every_role
+from raytrade.demo.nodes import Nodes, every_role
 from raytrade.transport.clock import SystemClock
 
 FLOW_S = 5.0
@@ -63,9 +61,9 @@ class HeadResult(msgspec.Struct, kw_only=True):
 class HeadProof:
     """One proof; use `run_head_proof`."""
 
-    def __init__(self, settings: HeadSettings, cluster: HeadCluster, ground: Ground, tell: Tell) -> None:
+    def __init__(self, settings: HeadSettings, nodes: Nodes, ground: Ground, tell: Tell) -> None:
         self.settings = settings
-        self.cluster = cluster
+        self.nodes = nodes
         self.ground = ground
         self.result = HeadResult(run=Soak(seed=settings.seed, rate=settings.rate))
         self._tell = tell
@@ -94,9 +92,9 @@ class HeadProof:
     def _be_headless(self) -> tuple[Nanos, int]:
         """Kill the head, and a collector while it is away; gives since when, and the collector's pid."""
         victim = running(self.ground.status(), "collector")[0]
-        killed = self.cluster.kill_head()
+        killed = [pid for root in self.nodes.leave_head() for pid in kill_tree(root)]
         away_ns = self._clock.now_ns()
-        self._tell(f"killed the head: {killed} processes")
+        self._tell(f"killed the head: {len(killed)} processes")
         self.ground.wait(self.settings.away_s / 2)
         check_actor(victim.pid, victim.role)
         os.kill(victim.pid, signal.SIGKILL)
@@ -106,7 +104,7 @@ class HeadProof:
 
     def _return(self, gone: set[int]) -> None:
         start_ns = self._clock.now_ns()
-        self.cluster.start_head()
+        self.nodes.start_head()
         problem = self.ground.until_redundant(gone, BACK_TIMEOUT_S)
         self.result.back_s = (self._clock.now_ns() - start_ns) / SECOND
         if problem:
@@ -115,7 +113,7 @@ class HeadProof:
 
     def _join(self) -> None:
         start_ns = self._clock.now_ns()
-        self.cluster.add(every_role(GUEST))
+        self.nodes.add(every_role(GUEST))
         self.ground.wanted["collector"] += 1
         problem = self.ground.until_redundant(set(), BACK_TIMEOUT_S)
         self.result.joined_s = (self._clock.now_ns() - start_ns) / SECOND
@@ -131,8 +129,6 @@ def run_head_proof(settings: HeadSettings, tell: Tell) -> HeadResult:
         PipelineError: the cluster or the pipeline did not come up.
     """
     with ExitStack() as stack:
-        session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
-        cluster = HeadCluster(Path(stack.enter_context(session)), [*map(every_role, SITES)])
-        stack.callback(cluster.stop)
+        nodes = start_nodes(stack, SITES, is_durable=True)
         ground = Ground(stack, settings.directory, settings.rate, settings.seed, collectors=len(SITES))
-        return HeadProof(settings, cluster, ground, tell).run()
+        return HeadProof(settings, nodes, ground, tell).run()

@@ -72,7 +72,7 @@ def find_node(status: Status, wanted: str) -> str:
     fitting = sorted(node for node in nodes if wanted and node.startswith(wanted))
     if len(fitting) == 1:
         return str(fitting[0])
-    if any(name.endswith(wanted) for name in status["actors"]):
+    if wanted and any(name.endswith(wanted) for name in status["actors"]):
         return find_actor(status, wanted).node
     known = ", ".join(sorted(node[:12] for node in nodes)) or "none"
     raise ConfigError("", wanted, f"no node of the pipeline begins so (nodes: {known})")

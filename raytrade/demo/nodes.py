@@ -44,11 +44,14 @@ class Nodes:
         (directory / "ray").mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"num_cpus": num_cpus, "object_store_memory": OBJECT_STORE_BYTES}
         self._options = {**options, "include_dashboard": False}
-        head = {**self._options, "labels": labels[0], "redis_port": free_port()}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._head = {**self._options, "labels": labels[0], "redis_port": free_port()}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=dict(self._head))
         for more in labels[1:]:
             self._cluster.add_node(wait=False, labels=more, **self._options)
         self._cluster.wait_for_nodes(60)
+        self._connect()
+
+    def _connect(self) -> None:
         keep_output_clean()
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
 
@@ -74,7 +77,20 @@ class Nodes:
         self._cluster.remove_node(dead, allow_graceful=False)
         self._cluster.add_node(wait=False, labels=labels, **self._options)
 
+    def leave_head(self) -> list[int]:
+        """Disconnect from the head, whose death would be this driver's; gives the pids of its processes."""
+        ray.shutdown()
+        processes = self._cluster.head_node.all_processes
+        return [info.process.pid for infos in processes.values() for info in infos]
+
+    def start_head(self) -> None:
+        """Start a head that was killed again, at the same address and as it was, and connect."""
+        self._cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        self._cluster.head_node = None
+        self._cluster.add_node(wait=False, **self._head)
+        self._connect()
+
     def stop(self) -> None:
         """End the nodes that this started."""
         ray.shutdown()
-        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+        self._cluster.shutdown()
