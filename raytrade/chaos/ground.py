@@ -49,6 +49,7 @@ class Ground:
     def __init__(self, stack: ExitStack, directory: Path, rate: float, seed: int, collectors: int) -> None:
         """On the cluster that is joined; `rate`: updates per second over all instruments."""
         self.directory = directory
+        self.waited_for: list[str] = []
         self.wanted = {"collector": collectors, "dedup": COPIES, "strategy": COPIES, "recorder": COPIES}
         self._clock = SystemClock()
         self._patience = threading.Event()
@@ -129,16 +130,19 @@ class Ground:
         return True
 
     def until_redundant(self, gone: set[int], timeout_s: float) -> str:
-        """Wait until every role has its spare; gives what is lacking when the time is over."""
-        problem = ""
+        """Wait until every role has its spare; gives what is lacking when the time is over.
+
+        `waited_for` says what it waited for, one after the other.
+        """
+        self.waited_for = []
 
         def is_whole() -> bool:
-            nonlocal problem
             problem = self.lacking(gone)
+            if problem and problem not in self.waited_for[-1:]:
+                self.waited_for.append(problem)
             return not problem
 
-        self.until(is_whole, timeout_s)
-        return problem
+        return "" if self.until(is_whole, timeout_s) else self.waited_for[-1]
 
     def wait(self, seconds: float) -> None:
         """Let it flow."""

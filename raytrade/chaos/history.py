@@ -17,7 +17,7 @@ class Entry(msgspec.Struct, kw_only=True):
     of a surviving strategy in the second after the fault, `sent_ms`: that of the exchange in the same second (what
     the machine does to everybody); `restart_ms`: the worst delivery gap from then until redundancy was back, with
     Python processes starting on the same cores. `restored_s`: from the fault, or the end of the hold-back, until
-    every role had its spare; None if it did not come back in time.
+    every role had its spare, None if it never had; `waited_for`: what was lacking meanwhile, one after the other.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Entry(msgspec.Struct, kw_only=True):
     sent_ms: float = 0.0
     restart_ms: float = 0.0
     restored_s: float | None = None
-    lacking: str = ""
+    waited_for: list[str] = []
 
     @property
     def is_kill(self) -> bool:
@@ -108,8 +108,9 @@ class Soak(msgspec.Struct, kw_only=True):
             found.append("nothing was sent")
         late = [entry for entry in self.history if entry.restored_s is None or entry.restored_s > entry.restore_limit_s]
         for entry in late:
-            took = f"after {entry.restored_s:.1f} s" if entry.restored_s is not None else f"never ({entry.lacking})"
-            found.append(f"{entry.kind} {entry.target} at {entry.at_s:.1f} s: redundancy back {took}")
+            took = f"after {entry.restored_s:.1f} s" if entry.restored_s is not None else "never"
+            last = "".join(entry.waited_for[-1:])
+            found.append(f"{entry.kind} {entry.target} at {entry.at_s:.1f} s: redundancy back {took} ({last})")
         return found
 
 

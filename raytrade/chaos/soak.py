@@ -58,7 +58,7 @@ class Course:
         self._tell = tell
         self._clock = SystemClock()
         self._striker = Striker(settings.hold_s)
-        self._hits: list[tuple[Hit, Nanos | None, str]] = []
+        self._hits: list[tuple[Hit, Nanos | None, list[str]]] = []
         self._began_ns: Nanos = 0
 
     def run(self) -> Soak:
@@ -111,8 +111,9 @@ class Course:
             self.nodes.replace(hit.node)
         problem = self.ground.until_redundant(hit.gone, NEVER_S)
         restored_ns = None if problem else self._clock.now_ns()
-        self._hits.append((hit, restored_ns, problem))
-        took = f"redundant after {(restored_ns - hit.over_ns) / SECOND:.1f} s" if restored_ns else problem
+        self._hits.append((hit, restored_ns, self.ground.waited_for))
+        took = f"redundant after {(restored_ns - hit.over_ns) / SECOND:.1f} s" if restored_ns else "never redundant"
+        took += f" ({', '.join(self.ground.waited_for[-2:])})" if self.ground.waited_for else ""
         self._tell(f"{self._since_begin_s(hit.at_ns):6.1f} s  {hit.fault.kind} {hit.target}: {took}")
         self.ground.wait(SETTLE_S)
         return not problem
@@ -130,7 +131,7 @@ class Course:
         window_ns, warm_ns = int(WINDOW_S * SECOND), int(WARM_S * SECOND)
         for start_ns in range(self._began_ns + warm_ns, quiet_until_ns - window_ns, window_ns):
             self.result.quiet_ms += stalls_ms(judgement.lives, start_ns, start_ns + window_ns)
-        for hit, restored_ns, problem in self._hits:
+        for hit, restored_ns, waited_for in self._hits:
             end_ns = hit.at_ns + window_ns
             after_ns = max(end_ns, hit.over_ns)
             others = [life for life in judgement.lives if not hit.target.endswith(life.strategy)]
@@ -144,7 +145,7 @@ class Course:
                 sent_ms=longest_gap(judgement.sent_ns, hit.at_ns, end_ns) / MILLISECOND,
                 restart_ms=max(stalls_ms(others, after_ns, max(after_ns, restored_ns or 0)), default=0.0),
                 restored_s=None if restored_ns is None else (restored_ns - hit.over_ns) / SECOND,
-                lacking=problem,
+                waited_for=waited_for,
             )
             self.result.history.append(entry)
 

@@ -34,7 +34,7 @@ def test_a_clean_soak_has_no_failures() -> None:
         ({"updates": 0}, "nothing was sent"),
         ({"problems": ["the book is stale"]}, "the book is stale"),
         ({"history": [entry(restored_s=10.5)]}, "redundancy back after 10.5 s"),
-        ({"history": [entry(restored_s=None, lacking="1 of 2 dedups")]}, "back never (1 of 2 dedups)"),
+        ({"history": [entry(restored_s=None, waited_for=["1 of 2 dedups"])]}, "back never (1 of 2 dedups)"),
     ],
 )
 def test_each_fault_fails_it(fields: dict[str, object], told: str) -> None:
