@@ -85,6 +85,7 @@ class Recorded(msgspec.Struct):
     files: int = 0
     gaps: dict[str, list[Range]] = {}
     trade_gaps: dict[str, list[Range]] = {}
+    causes: list[str] = []
     unreadable: list[str] = []
 
     @property
@@ -102,7 +103,8 @@ def read_recording(directory: Path, instruments: Sequence[str]) -> Recorded:
         _read_books(found, instrument, place / "channel=book")
         _read_trades(found, instrument, place / "channel=trades")
     for table in _tables(found, directory / "gaps"):
-        for row in table.select(["instrument", "channel", "id_prev", "id_last"]).to_pylist():
+        for row in table.to_pylist():
+            found.causes.append(f"{row['instrument']}/{row['channel']} {row['kind']}: {row['cause']}")
             gaps = found.gaps if row["channel"] == "book" else found.trade_gaps
             gaps.setdefault(row["instrument"], []).append((row["id_prev"], row["id_last"]))
     return found
@@ -142,24 +144,41 @@ def _tables(found: Recorded, folder: Path) -> list[Any]:
     return tables
 
 
-def missing_rows(books: Sent, trades: Sent, recordings: Sequence[Recorded]) -> tuple[int, int]:
-    """Count the updates and trades that none of the recordings holds, and those of them that no gap admits.
+class Missing(msgspec.Struct):
+    """What recordings lack: updates by instrument, the number of trades, and how much of both no gap admits."""
+
+    updates: dict[str, list[int]] = {}
+    trades: int = 0
+    untold: int = 0
+
+    @property
+    def count(self) -> int:
+        """How much it is in all."""
+        return self.trades + sum(map(len, self.updates.values()))
+
+
+def missing_rows(books: Sent, trades: Sent, recordings: Sequence[Recorded]) -> Missing:
+    """Find the updates and trades that none of the recordings holds.
 
     What the first image of a book contains is not owed; all trades are.
     """
-    missing = untold = 0
+    found = Missing()
     for instrument, sent in books.items():
         openings = [recording.openings[instrument] for recording in recordings if instrument in recording.openings]
         opening = min(openings, default=-1)
         have = [recording.books.get(instrument, set()) for recording in recordings]
         lost = [number for number in sent if number > opening and not any(number in ids for ids in have)]
-        missing += len(lost)
-        gaps = [gap for recording in recordings for gap in recording.gaps.get(instrument, ())]
-        untold += sum(not any(after < number <= up_to for after, up_to in gaps) for number in lost)
+        if lost:
+            found.updates[instrument] = lost
+            found.untold += _untold(lost, [recording.gaps.get(instrument, []) for recording in recordings])
     for instrument, sent in trades.items():
         have = [recording.trades.get(instrument, set()) for recording in recordings]
         lost = [number for number in sent if not any(number in ids for ids in have)]
-        missing += len(lost)
-        gaps = [gap for recording in recordings for gap in recording.trade_gaps.get(instrument, ())]
-        untold += sum(not any(after < number <= up_to for after, up_to in gaps) for number in lost)
-    return missing, untold
+        found.trades += len(lost)
+        found.untold += _untold(lost, [recording.trade_gaps.get(instrument, []) for recording in recordings])
+    return found
+
+
+def _untold(lost: Sequence[int], gaps: Sequence[Sequence[Range]]) -> int:
+    told = [gap for each in gaps for gap in each]
+    return sum(not any(after < number <= up_to for after, up_to in told) for number in lost)

@@ -85,6 +85,7 @@ class Soak(msgspec.Struct, kw_only=True):
     quiet_ms: list[float] = []
     history: list[Entry] = []
     problems: list[str] = []
+    remarks: list[str] = []
 
     @property
     def kills(self) -> int:
@@ -137,4 +138,5 @@ def combined(soaks: Sequence[Soak]) -> Soak:
         total.quiet_ms += soak.quiet_ms
         total.history += soak.history
         total.problems += soak.problems
+        total.remarks += soak.remarks
     return total

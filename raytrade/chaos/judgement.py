@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raytrade.chaos.evidence import Life, judge_life, missing_rows, read_lives, read_recording
+from raytrade.chaos.evidence import Life, Missing, judge_life, missing_rows, read_lives, read_recording
 from raytrade.chaos.ground import NAME, Ground
 from raytrade.chaos.history import Soak
 from raytrade.chaos.verdict import Verdict, longest_gap
-from raytrade.core.clock import MILLISECOND, Nanos
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.pipeline import driver
 
 DRAIN_TIMEOUT_S = 60.0
@@ -26,7 +26,7 @@ class Judgement:
     def __init__(self, ground: Ground, result: Soak) -> None:
         self._ground = ground
         self._result = result
-        truths = ground.finish()
+        truths = self._truths = ground.finish()
         self._books: Ids = {f"{v}:{s}": ids for v, truth in truths.items() for s, ids in truth["ids"].items()}
         self._trades: Ids = {f"{v}:{s}": ids for v, truth in truths.items() for s, ids in truth["trades"].items()}
         result.updates = sum(map(len, self._books.values()))
@@ -79,13 +79,27 @@ class Judgement:
         for part in self._ground.config.recorders:
             recording = read_recording(Path(part.directory), list(self._books))
             recordings.append(recording)
-            result.missed_by_recorder[part.name] = missing_rows(self._books, self._trades, [recording])[0]
+            missing = missing_rows(self._books, self._trades, [recording])
+            result.missed_by_recorder[part.name] = missing.count
+            result.untold += missing.untold
+            result.remarks += [f"{part.name}: gap in {cause}" for cause in recording.causes]
+            result.remarks += [f"{part.name}: {text}" for text in self._when(missing)]
             result.repeated_in_files += recording.repeated
             result.files += recording.files
             result.unreadable += recording.unreadable
             result.gaps_in_files += recording.gap_rows
-        result.missed_by_union, untold = missing_rows(self._books, self._trades, recordings)
-        result.untold += untold
+        result.missed_by_union = missing_rows(self._books, self._trades, recordings).count
+
+    def _when(self, missing: Missing) -> list[str]:
+        """Say from when to when what is missing was sent, in seconds since the first update."""
+        begin_ns = min(times[0] for truth in self._truths.values() for times in truth["sent_ns"].values())
+        texts = []
+        for instrument, ids in missing.updates.items():
+            venue, _, symbol = instrument.partition(":")
+            at_ns = dict(zip(self._books[instrument], self._truths[venue]["sent_ns"][symbol], strict=True))
+            first_s, last_s = ((at_ns[number] - begin_ns) / SECOND for number in (ids[0], ids[-1]))
+            texts.append(f"lacks {len(ids)} of {instrument}, sent from {first_s:.2f} to {last_s:.2f} s")
+        return texts
 
 
 def stalls_ms(lives: Sequence[Life], start_ns: Nanos, end_ns: Nanos) -> list[float]:

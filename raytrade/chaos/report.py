@@ -13,6 +13,8 @@ def print_report(console: Console, soak: Soak) -> list[str]:
     failures = soak.failures()
     console.print(_kinds_table(soak))
     console.print(_counts_table(soak))
+    for remark in soak.remarks:
+        console.print(remark, soft_wrap=True, highlight=False)
     for failure in failures:
         console.print(f"FAILED: {failure}", style="red", soft_wrap=True)
     console.print(f"updates missed by consumers: {soak.missed_by_strategies}", highlight=False)

@@ -130,16 +130,17 @@ def test_a_recording_that_has_everything(tmp_path: Path) -> None:
     record(tmp_path, [snapshot(10), *map(delta, range(11, 21)), *map(trade, (1, 2, 3))])
     found = read_recording(tmp_path, [NAME])
     assert (found.files, found.unreadable, found.repeated, found.gap_rows) == (2, [], 0, 0)
-    assert missing_rows(SENT, TRADES, [found]) == (0, 0)
+    assert missing_rows(SENT, TRADES, [found]).count == 0
 
 
 def test_what_one_recorder_lacks_the_other_may_have(tmp_path: Path) -> None:
     record(tmp_path / "a", [snapshot(10), *map(delta, numbers(range(11, 14), range(16, 21))), *map(trade, (1, 3))])
     record(tmp_path / "b", [snapshot(10), *map(delta, range(11, 18)), *map(trade, (2,))])
     a, b = read_recording(tmp_path / "a", [NAME]), read_recording(tmp_path / "b", [NAME])
-    assert missing_rows(SENT, TRADES, [a]) == (3, 3)
-    assert missing_rows(SENT, TRADES, [b]) == (5, 5)
-    assert missing_rows(SENT, TRADES, [a, b]) == (0, 0)
+    assert missing_rows(SENT, TRADES, [a]).updates == {NAME: [14, 15]}
+    assert missing_rows(SENT, TRADES, [a]).trades == 1
+    assert missing_rows(SENT, TRADES, [b]).count == missing_rows(SENT, TRADES, [b]).untold == 5
+    assert missing_rows(SENT, TRADES, [a, b]).count == 0
 
 
 def test_a_gap_admits_what_is_missing(tmp_path: Path) -> None:
@@ -147,7 +148,10 @@ def test_a_gap_admits_what_is_missing(tmp_path: Path) -> None:
         instrument=NAME, channel=Channel.BOOK, kind=GapKind.VENUE, id_prev=13, id_last=15, cause="", ts_recv_ns=NOW_NS
     )
     record(tmp_path, [snapshot(10), *map(delta, range(11, 14)), gap, snapshot(16), *map(delta, range(17, 21))])
-    assert missing_rows(SENT, {}, [read_recording(tmp_path, [NAME])]) == (3, 1)
+    found = read_recording(tmp_path, [NAME])
+    assert found.causes == [f"{NAME}/book venue: "]
+    assert missing_rows(SENT, {}, [found]).updates == {NAME: [14, 15, 16]}
+    assert missing_rows(SENT, {}, [found]).untold == 1
 
 
 def test_what_is_recorded_twice_is_counted(tmp_path: Path) -> None:
@@ -163,4 +167,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: bytes) -> N
     found = read_recording(tmp_path, [NAME])
     assert len(found.unreadable) == 1
     assert path.name in found.unreadable[0]
-    assert missing_rows(SENT, {}, [found])[0] == 10
+    assert missing_rows(SENT, {}, [found]).count == 10
