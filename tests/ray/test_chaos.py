@@ -36,6 +36,9 @@ def test_faults_by_command(nodes: Nodes, tmp_path: Path) -> None:
         killed = chaos("kill", "dedup-0-a")
         assert killed.out == f"killed chaos-dedup-0-a (pid {pid})\n", killed.error
         until(lambda: lacking(pipeline.status()["actors"], WANTED, {pid}) == "", "every role has its spare again")
+        node = pipeline.one("collector")["node"]
+        silent = chaos("partition", node[:12], "--seconds", 1)
+        assert silent.out == f"nobody heard from node {node[:12]} for 1 s\n", silent.error
         full = chaos("disk-full", "recorder-second", "--seconds", 3)
         assert full.status == 0, full.error
         truths = pipeline.finish()
