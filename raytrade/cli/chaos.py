@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -179,10 +180,11 @@ def soak(  # noqa: PLR0913 - one parameter per option
     from raytrade.chaos.report import print_report
     from raytrade.chaos.soak import SoakSettings, run_soak
 
+    directory = out or Path(tempfile.mkdtemp(prefix="raytrade-soak-"))
     settings = SoakSettings(
         seconds=60 * minutes,
         seed=seed,
-        directory=out or Path(tempfile.mkdtemp(prefix="raytrade-soak-")),
+        directory=directory,
         rate=rate,
         hold_s=hold,
         actions=actions,
@@ -192,8 +194,17 @@ def soak(  # noqa: PLR0913 - one parameter per option
     result = run_soak(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
-    if print_report(wide_console(), result):
+    failures = print_report(wide_console(), result)
+    _end(failures, directory, is_ours=out is None)
+
+
+def _end(failures: list[str], directory: Path, is_ours: bool) -> None:
+    """End with the status of a run: what a good one has left in a temporary directory is of no use to anybody."""
+    if failures:
+        print(f"raytrade: what was seen and recorded lies in {directory}", file=sys.stderr)
         raise typer.Exit(1)
+    if is_ours:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @app.command()
@@ -212,7 +223,8 @@ def head(
     _prepare()
     from raytrade.chaos.head import HeadSettings, run_head_proof
 
-    settings = HeadSettings(away_s=seconds, directory=Path(tempfile.mkdtemp(prefix="raytrade-head-")), rate=rate)
+    directory = Path(tempfile.mkdtemp(prefix="raytrade-head-"))
+    settings = HeadSettings(away_s=seconds, directory=directory, rate=rate)
     result = run_head_proof(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
@@ -223,8 +235,7 @@ def head(
     failures = result.failures()
     for failure in failures:
         print(f"raytrade: {failure}", file=sys.stderr)
-    if failures:
-        raise typer.Exit(1)
+    _end(failures, directory, is_ours=True)
 
 
 def _prepare() -> None:
