@@ -26,6 +26,7 @@ from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
 T = TypeVar("T")
 CALL_TIMEOUT_S = 60.0
+STATUS_TIMEOUT_S = 15.0
 REACH_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 120.0
 RESTART_POLLS = 60
@@ -199,14 +200,21 @@ def supervisor(pipeline: str) -> Any:
 
 
 def status(pipeline: str) -> dict[str, Any]:
-    """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted."""
+    """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted.
+
+    Raises:
+        PipelineError: there is no such pipeline, or its supervisor does not answer.
+    """
     handle = supervisor(pipeline)
     patience = threading.Event()
     for _ in range(RESTART_POLLS):
-        with suppress(ActorUnavailableError):
-            return dict(ray.get(handle.status.remote(), timeout=CALL_TIMEOUT_S))
-        patience.wait(RESTART_POLL_S)
-    return dict(_get(handle.status.remote(), CALL_TIMEOUT_S))
+        try:
+            return dict(ray.get(handle.status.remote(), timeout=STATUS_TIMEOUT_S))
+        except ActorUnavailableError:
+            patience.wait(RESTART_POLL_S)
+        except RayError as error:
+            raise error_of("supervisor", error) from None
+    return dict(_get(handle.status.remote(), STATUS_TIMEOUT_S))
 
 
 def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:
