@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,10 +40,8 @@ def _connection(line: LineTarget) -> int:
 
 def _control(line: LineTarget, action: str, **parameters: Any) -> dict[str, Any]:
     place = urlsplit(line.url)
-    try:
-        return ask_emulator(f"http://{place.netloc}", action, **parameters)
-    except PipelineError:
-        problem = (
-            f"{place.netloc} is no emulator of ours, and only those can be told to cut; pause or kill the collector"
-        )
-        raise ConfigError("", line.name, problem) from None
+    if place.scheme != "wss":  # a real venue is not even asked
+        with suppress(PipelineError):
+            return ask_emulator(f"http://{place.netloc}", action, **parameters)
+    problem = f"{place.netloc} is no emulator of ours: nobody else can be told to do it; pause or kill the collector"
+    raise ConfigError("", line.name, problem)
