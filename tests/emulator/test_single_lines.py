@@ -24,13 +24,17 @@ def emulator() -> Iterator[EmulatorThread]:
         yield running
 
 
+def open_line(emulator: EmulatorThread) -> ClientConnection:
+    return connect(emulator.url + STREAM, max_queue=None, close_timeout=0.2)
+
+
 def target(emulator: EmulatorThread, client: ClientConnection) -> LineTarget:
     host, port = client.socket.getsockname()[:2]
     return LineTarget("c/binance-spot", emulator.url + STREAM, f"{host}:{port}")
 
 
 def test_only_the_line_that_is_meant_is_cut(emulator: EmulatorThread) -> None:
-    with connect(emulator.url + STREAM) as first, connect(emulator.url + STREAM) as second:
+    with open_line(emulator) as first, open_line(emulator) as second:
         assert venue_lines.cut(target(emulator, second)) == 2
         with pytest.raises(ConnectionClosed):
             while True:
@@ -40,7 +44,7 @@ def test_only_the_line_that_is_meant_is_cut(emulator: EmulatorThread) -> None:
 
 
 def test_only_the_line_that_is_meant_is_damaged(emulator: EmulatorThread) -> None:
-    with connect(emulator.url + STREAM) as first, connect(emulator.url + STREAM) as second:
+    with open_line(emulator) as first, open_line(emulator) as second:
         assert venue_lines.damage(target(emulator, first), "drop", 1.0, 60.0) == 1
         while not emulator.truth().fault_counts.get("drop", 0):
             assert second.recv(timeout=5)
