@@ -87,6 +87,10 @@ class Course:
     def _strike_on(self) -> None:
         draw = Draw(self.settings.seed, self.settings.actions)
         while self._since_begin_s(self._clock.now_ns()) < self.settings.seconds and not self._is_enough():
+            problem = self.ground.until_redundant(set(), NEVER_S)
+            if problem:
+                self.result.problems.append(f"without any fault: {problem}")
+                return
             fault = draw.next()
             try:
                 status = self.ground.status()
