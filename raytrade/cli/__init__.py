@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from raytrade.cli import captures, demonstration, emulation, pipelines, reading, simulation, venues
+from raytrade.cli import captures, chaos, demonstration, emulation, pipelines, reading, simulation, venues
 from raytrade.errors import ConfigError, RaytradeError
 
 INTERRUPTED = 130
@@ -32,6 +32,7 @@ captures.register(app)
 emulation.register(app)
 reading.register(app)
 simulation.register(app)
+chaos.register(app)
 venues.register(app)
 
 

@@ -8,12 +8,14 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import IO, Any
 from urllib.parse import quote
 
 from raytrade.errors import PipelineError
 
 START_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
 
 
 class Exchange:
@@ -49,19 +51,11 @@ class Exchange:
 
     def control(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Drive the emulator."""
-        query = "".join(f"&{key}={quote(str(value))}" for key, value in parameters.items())
-        return self._get(f"/_control?action={action}{query}")
+        return ask_emulator(self.rest_url, action, **parameters)
 
     def truth(self) -> dict[str, Any]:
         """Give what was truly sent."""
-        return self._get("/_truth")
-
-    def _get(self, path: str) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(self.rest_url + path, timeout=30) as reply:
-                return dict(json.load(reply))
-        except (OSError, urllib.error.URLError, ValueError) as error:
-            raise PipelineError(f"the emulator of {self.venue} does not answer: {error}") from None
+        return _get(self.rest_url, "/_truth")
 
     def stop(self) -> None:
         """End the process."""
@@ -73,6 +67,24 @@ class Exchange:
             self._process.wait(5)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def ask_emulator(rest_url: str, action: str, **parameters: Any) -> dict[str, Any]:
+    """Have an emulator do something; gives its state.
+
+    Raises:
+        PipelineError: nobody answers there, or no emulator.
+    """
+    query = "".join(f"&{key}={quote(str(value))}" for key, value in parameters.items())
+    return _get(rest_url, f"/_control?action={action}{query}")
+
+
+def _get(rest_url: str, path: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(rest_url + path, timeout=ANSWER_TIMEOUT_S) as reply:
+            return dict(json.load(reply))
+    except (OSError, urllib.error.URLError, ValueError, HTTPException) as error:
+        raise PipelineError(f"the emulator at {rest_url} does not answer: {error}") from None
 
 
 def _read_line(stream: IO[str], lines: list[str]) -> None:

@@ -1,10 +1,11 @@
-"""Three Ray nodes on this machine, each with labels of its own, apart from any other Ray that runs here."""
+"""Ray nodes on this machine, each with labels of its own, apart from any other Ray that runs here."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from raytrade.pipeline.driver import keep_output_clean
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 REGIONS = ("frankfurt", "london", "zurich")
+Labels = dict[str, str]
+
+
+def every_role(region: str) -> Labels:
+    """Give the labels of a node that may carry every role."""
+    return {"collector": "yes", "dedup": "yes", "strategy": "yes", "recorder": "yes", "region": region}
+
+
+THREE_NODES = tuple(map(every_role, REGIONS))
 
 
 def free_port() -> int:
@@ -26,18 +36,22 @@ def free_port() -> int:
 
 
 class Nodes:
-    """A cluster of one head and two more nodes; every node may carry every role."""
+    """A cluster with a node per set of labels; the first one is its head."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, labels: Sequence[Labels] = THREE_NODES, num_cpus: int = 4) -> None:
+        """`num_cpus` of a node is also how many idle workers it keeps ready; actors of ours ask for none."""
         os.environ["RAY_TMPDIR"] = str(directory)
         (directory / "ray").mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"num_cpus": 4, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        self._options = options
-        head = {**options, "labels": self._labels(REGIONS[0]), "redis_port": free_port()}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        for region in REGIONS[1:]:
-            self._cluster.add_node(wait=False, labels=self._labels(region), **options)
+        options: dict[str, Any] = {"num_cpus": num_cpus, "object_store_memory": OBJECT_STORE_BYTES}
+        self._options = {**options, "include_dashboard": False}
+        self._head = {**self._options, "labels": labels[0], "redis_port": free_port()}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=dict(self._head))
+        for more in labels[1:]:
+            self._cluster.add_node(wait=False, labels=more, **self._options)
         self._cluster.wait_for_nodes(60)
+        self._connect()
+
+    def _connect(self) -> None:
         keep_output_clean()
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
 
@@ -46,8 +60,8 @@ class Nodes:
         """Address for other drivers."""
         return str(self._cluster.address)
 
-    def add(self, labels: dict[str, str]) -> Any:
-        """Start one more node and give it."""
+    def add(self, labels: Labels) -> Any:
+        """Start one more node and give it once it has joined."""
         node = self._cluster.add_node(wait=False, labels=labels, **self._options)
         self._cluster.wait_for_nodes(60)
         return node
@@ -56,11 +70,27 @@ class Nodes:
         """End a node with all that runs on it."""
         self._cluster.remove_node(node)
 
-    @staticmethod
-    def _labels(region: str) -> dict[str, str]:
-        return {"collector": "yes", "dedup": "yes", "strategy": "yes", "recorder": "yes", "region": region}
+    def replace(self, node_id: str) -> None:
+        """Start a node with the labels of one that was killed; both facts reach the cluster later."""
+        dead = next(node for node in self._cluster.worker_nodes if node.node_id == node_id)
+        labels = dict(dead._ray_params.labels)  # noqa: SLF001 - the class has no other way to tell
+        self._cluster.remove_node(dead, allow_graceful=False)
+        self._cluster.add_node(wait=False, labels=labels, **self._options)
+
+    def leave_head(self) -> list[int]:
+        """Disconnect from the head, whose death would be this driver's; gives the pids of its processes."""
+        ray.shutdown()
+        processes = self._cluster.head_node.all_processes
+        return [info.process.pid for infos in processes.values() for info in infos]
+
+    def start_head(self) -> None:
+        """Start a head that was killed again, at the same address and as it was, and connect."""
+        self._cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        self._cluster.head_node = None
+        self._cluster.add_node(wait=False, **self._head)
+        self._connect()
 
     def stop(self) -> None:
         """End the nodes that this started."""
         ray.shutdown()
-        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+        self._cluster.shutdown()

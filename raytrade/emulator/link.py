@@ -48,6 +48,12 @@ class Link:
         return not self._is_cut and self._connection.protocol.state is State.OPEN
 
     @property
+    def peer(self) -> str:
+        """Address of the client, as the client itself knows it where nothing translates."""
+        host, port = self._connection.remote_address[:2]
+        return f"{host}:{port}"
+
+    @property
     def is_idle(self) -> bool:
         """Tell whether nothing is held back by a fault."""
         return not self._lagging

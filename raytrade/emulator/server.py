@@ -168,6 +168,7 @@ class Emulator:
             "is_started": self.is_started,
             "is_finished": self.is_finished,
             "connections": self.connections,
+            "peers": {str(link.number): link.peer for link in self._pace.links if link.is_open},
             "updates": {symbol: len(log.ids) for symbol, log in symbols.items()},
             "faults": dict(self._journal.fault_counts),
             "rules": [rule.text for rule, _ in self._rules],

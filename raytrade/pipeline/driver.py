@@ -9,8 +9,9 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import ray
 from ray._private import worker
@@ -19,11 +20,13 @@ from ray.exceptions import ActorUnavailableError, RayError
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
 from raytrade.errors import ConfigError, PipelineError, RaytradeError
-from raytrade.pipeline.planning import plan_pipeline
+from raytrade.pipeline.planning import NODE_ID, plan_pipeline
 from raytrade.pipeline.problems import error_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
+T = TypeVar("T")
 CALL_TIMEOUT_S = 60.0
+STATUS_TIMEOUT_S = 15.0
 REACH_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 120.0
 RESTART_POLLS = 60
@@ -197,14 +200,43 @@ def supervisor(pipeline: str) -> Any:
 
 
 def status(pipeline: str) -> dict[str, Any]:
-    """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted."""
+    """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted.
+
+    Raises:
+        PipelineError: there is no such pipeline, or its supervisor does not answer.
+    """
     handle = supervisor(pipeline)
     patience = threading.Event()
     for _ in range(RESTART_POLLS):
-        with suppress(ActorUnavailableError):
-            return dict(ray.get(handle.status.remote(), timeout=CALL_TIMEOUT_S))
-        patience.wait(RESTART_POLL_S)
-    return dict(_get(handle.status.remote(), CALL_TIMEOUT_S))
+        try:
+            return dict(ray.get(handle.status.remote(), timeout=STATUS_TIMEOUT_S))
+        except ActorUnavailableError:
+            patience.wait(RESTART_POLL_S)
+        except RayError as error:
+            raise error_of("supervisor", error) from None
+    return dict(_get(handle.status.remote(), STATUS_TIMEOUT_S))
+
+
+def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function on a node: in this process if the node is on this host, else as a task there.
+
+    Raises:
+        PipelineError: there is no such node, or it does not answer.
+    """
+    node = next((node for node in ray.nodes() if node["NodeID"] == node_id and node["Alive"]), None)  # type: ignore[no-untyped-call]
+    if node is None:
+        raise PipelineError(f"the node {node_id[:12]} is gone")
+    if node["NodeManagerHostname"] == socket.gethostname():
+        return function(*arguments)
+    remote: Any = ray.remote(function)
+    task = remote.options(num_cpus=0, max_retries=0, label_selector={NODE_ID: node_id})
+    return cast(T, _get(task.remote(*arguments), START_TIMEOUT_S, f"task on {node_id[:12]}"))
+
+
+def books(pipeline: str, actor: str) -> dict[str, dict[str, Any]]:
+    """Give the books of a strategy in full depth."""
+    handle = _get(supervisor(pipeline).actors.remote(), CALL_TIMEOUT_S)[actor]
+    return dict(_get(handle.books.remote(), CALL_TIMEOUT_S, actor))
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:

@@ -65,9 +65,7 @@ def plan_what_fits(
     for strategy in config.strategies:
         fitting = places.fitting(strategy.labels, f"strategies.{strategy.name}.labels")
         placements += places.place(_strategy(config, strategy), fitting, strategy.name)
-    for recorder in config.recorders:
-        fitting = places.fitting(recorder.labels, f"recorders.{recorder.name}.labels")
-        placements += places.place(_recorder(config, recorder), fitting, recorder.name)
+    placements += _recorders(config, places)
     return placements + collectors, places.problems
 
 
@@ -177,6 +175,20 @@ def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
     )
+
+
+def _recorders(config: Config, places: _Places) -> list[Placement]:
+    """Put each recorder on a node of its own where there are enough: they are each other's spares."""
+    plans = [_recorder(config, part) for part in config.recorders]
+    fitting = [places.fitting(part.labels, f"recorders.{part.name}.labels") for part in config.recorders]
+    held = [places.node_held(plan.name, nodes) for plan, nodes in zip(plans, fitting, strict=True)]
+    taken = {node.node_id for node in held if node is not None}
+    placements: list[Placement] = []
+    for part, plan, nodes in zip(config.recorders, plans, fitting, strict=True):
+        placed = places.place(plan, nodes, part.name, taken)
+        taken |= {placement.node.node_id for placement in placed}
+        placements += placed
+    return placements
 
 
 def _recorder(config: Config, part: RecorderConfig) -> RecorderPlan:

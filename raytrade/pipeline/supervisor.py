@@ -31,6 +31,11 @@ STATUS_TIMEOUT_S = 5.0
 ATTACH_TIMEOUT_S = 30.0
 DRAIN_S = 15.0
 PROBLEMS_KEPT = 20
+WATCH_S = 5.0
+STUCK_NS = 30 * SECOND
+"""So long without a step of `reconcile`, and it hangs."""
+STUCK_STATUS = 75
+"""Exit status of a supervisor that hangs."""
 RETRY_NS = SECOND
 RETRY_NS_MAX = 60 * SECOND
 """An actor that ends as soon as it is started is tried again after a growing time."""
@@ -59,12 +64,13 @@ class Supervisor:
         self._actors: dict[str, tuple[Any, Placement]] = {}
         self._retries: dict[str, tuple[Nanos, Nanos]] = {}
         self._problems: list[str] = []
-        self._collectors: list[str] = []
         self._stopping = threading.Event()
         if ray.get_runtime_context().was_current_actor_reconstructed:
             self._recall()
+        self._progress_ns: Nanos | None = None
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def _recall(self) -> None:
         kept = desired.load(self.config.name)
@@ -83,6 +89,16 @@ class Supervisor:
             except (RayError, PipelineError, ConfigError) as error:
                 self._note(f"{type(error).__name__}: {error}")
 
+    def _watch(self) -> None:
+        """End the process when a call to the head does not come back: Ray starts it again as soon as there is a head.
+
+        A call that was under way when the head died may wait for ever, with the head back or not.
+        """
+        while not self._stopping.wait(WATCH_S):
+            progress_ns = self._progress_ns
+            if progress_ns is not None and self._clock.now_ns() - progress_ns > STUCK_NS:
+                os._exit(STUCK_STATUS)
+
     def _note(self, problem: str) -> None:
         if problem not in self._problems:
             self._problems = [*self._problems[1 - PROBLEMS_KEPT :], problem]
@@ -92,11 +108,15 @@ class Supervisor:
     def reconcile(self) -> list[str]:
         """Start what the plan has and the cluster lacks; gives the names of the planned actors."""
         with self._lock:
-            if not self._stopping.is_set():
-                self._reconcile()
+            try:
+                if not self._stopping.is_set():
+                    self._reconcile()
+            finally:
+                self._progress_ns = None
             return sorted(self._actors)
 
     def _reconcile(self) -> None:
+        self._progress_ns = self._clock.now_ns()
         placements, problems = plan_what_fits(self.config, live_nodes(), self._nodes)
         for problem in problems:
             self._note(str(problem))
@@ -104,6 +124,7 @@ class Supervisor:
         there = named_actors()
         self._end_unwanted(wanted, there)
         for placement in placements:
+            self._progress_ns = self._clock.now_ns()
             self._ensure(placement, there)
         nodes = {name: placement.node.node_id for name, (_, placement) in self._actors.items()}
         if nodes != self._nodes:
@@ -143,12 +164,11 @@ class Supervisor:
         return False
 
     def _tell_dedups(self, placements: list[Placement]) -> None:
+        """Tell every dedup every time: one that Ray has started again knows the collectors of its beginning only."""
         collectors = [p.plan.name for p in placements if "-collector-" in p.plan.name]
-        if collectors != self._collectors:
-            self._collectors = collectors
-            for name, (handle, _) in self._actors.items():
-                if "-dedup-" in name:
-                    handle.set_collectors.remote(collectors)
+        for name, (handle, _) in self._actors.items():
+            if "-dedup-" in name and collectors:
+                handle.set_collectors.remote(collectors)
 
     # Called by drivers.
 
@@ -214,15 +234,18 @@ class Supervisor:
             ray.kill(handle)
 
     def status(self) -> dict[str, Any]:
-        """Gather the status of every actor; one that does not answer in time says so."""
-        with self._lock:
-            actors = dict(self._actors)
+        """Gather the status of every actor; one that does not answer in time says so.
+
+        It waits for no lock: while the head is away, whoever holds it waits for the head.
+        """
+        actors = self._actors.copy()
         pending = {name: handle.status.remote() for name, (handle, _) in actors.items()}
         if pending:
             ray.wait(list(pending.values()), num_returns=len(pending), timeout=STATUS_TIMEOUT_S)
         return {
             "name": self.config.name,
             "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
             "strategies": [part.name for part in self.config.strategies],
             "problems": self._problems,
             "actors": {

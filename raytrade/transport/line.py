@@ -33,9 +33,10 @@ Deliver = Callable[[str, list[Event]], None]
 
 
 class LineStatus(msgspec.Struct):
-    """The state of a line for people."""
+    """The state of a line for people; `local_address` is the socket's own."""
 
     is_up: bool = False
+    local_address: str = ""
     reconnects: int = 0
     last_reason: str = ""
     refused: dict[str, str] = {}
@@ -78,6 +79,7 @@ class Line:
             self._socket = socket
             self.machine.receive_open(now_ns)
             self.status.is_up = True
+            self.status.local_address = socket.local_address
             self.status.refused.clear()
             deliver(name, [LineUp(venue=self.machine.venue, ts_recv_ns=now_ns)])
             self._drain(deliver)

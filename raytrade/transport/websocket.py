@@ -138,6 +138,12 @@ class Websocket(asyncio.Protocol):
 
     # Called by the line.
 
+    @property
+    def local_address(self) -> str:
+        """Host and port of this end."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return f"{name[0]}:{name[1]}" if name else ""
+
     async def opened(self) -> None:
         """Wait for the handshake.
 

@@ -34,6 +34,12 @@ def capture(tmp_path: Path) -> Path:
         (["run", "missing.yaml"], "missing.yaml: No such file or directory"),
         (["demo", "--capture", "missing.gz"], "--capture: missing.gz: no such file"),
         (["attach", "mine.py:Mine", "--param", "novalue"], "--param: 'novalue' is not name=value"),
+        (["chaos", "kill", "node"], "say which one: raytrade chaos kill node --node ID"),
+        (["chaos", "kill", "x", "--node", "y"], "say which one"),
+        (["chaos", "pause", "x", "--seconds", "0"], "--seconds"),
+        (["chaos", "soak", "--faults", "kill,hug"], "--faults: 'hug' is none of kill, pause, cut"),
+        (["chaos", "soak", "--json", "no/such/dir.json"], "--json: no/such: no such directory"),
+        (["chaos", "report", "missing.json"], "missing.json: not a result of a soak"),
     ],
 )
 def test_wrong_usage_is_status_2(

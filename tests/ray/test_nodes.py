@@ -38,6 +38,8 @@ def test_a_node_joins_and_leaves(nodes: Nodes, tmp_path: Path) -> None:
             guest = nodes.add(GUEST)
             until(lambda: len(pipeline.actors("collector")) == 4, "a node that joins gets its collector")
             until(pipeline.is_redundant, "the dedups follow it")
+            pipeline.kill("dedup", "-a")
+            until(pipeline.is_redundant, "a dedup that is started again follows the collectors of today")
             truths = pipeline.finish()
             pipeline.check_strategy("watch", truths)
             pipeline.stop()

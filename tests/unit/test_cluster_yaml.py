@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from raytrade.config import Config, load_config
+from raytrade.pipeline.head import HEALTH, head_environment, node_environment
 from raytrade.pipeline.planning import Node, plan_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +55,11 @@ def test_workers_run_at_normal_priority_and_with_a_token(cluster: dict[str, Any]
     assert "RAY_worker_niceness=0" in commands
     assert "RAY_AUTH_MODE=token" in commands
     assert any("auth_token" in target for target in cluster["file_mounts"])
+
+
+def test_the_head_may_die(cluster: dict[str, Any], tmp_path: Path) -> None:
+    everywhere = " ".join(cluster["setup_commands"])
+    assert all(f"{name}={value}" in everywhere for name, value in node_environment().items())
+    head = cluster["head_start_ray_commands"][-1]
+    assert all(f"{name}={value}" in head for name, value in HEALTH.items())
+    assert all(f"{name}=" in head for name in head_environment(tmp_path) if name not in node_environment())
