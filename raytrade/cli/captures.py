@@ -17,6 +17,7 @@ from rich.table import Table
 from raytrade.cli.output import wide_console
 from raytrade.errors import ConfigError, StorageError
 from raytrade.importer import Importer, JsonObject
+from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.captures import Capture
 from raytrade.storage.sink import ParquetSink
 
@@ -45,11 +46,11 @@ def import_captures(
     if book is not None:
         _check_writable(book)
     opened = [_open(path) for path in captures]
-    sink = ParquetSink(out)
+    sink, arrivals = ParquetSink(out), ArrivalSink(out)
     books: JsonObject = {}
     problems: list[str] = []
     for capture in opened:
-        importer = Importer(capture, sink)
+        importer = Importer(capture, sink, arrivals)
         _run(importer)
         books |= importer.final_books()
         _print(capture, importer.summary(), as_json)

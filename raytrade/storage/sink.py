@@ -9,26 +9,21 @@ order of the stream whichever segment is closed first.
 
 from __future__ import annotations
 
-import os
 import secrets
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Channel, Flag, Gap
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
+from raytrade.storage.files import reason_of, write_table
 from raytrade.storage.schema import BOOK, GAPS, TRADES, book_rows, gap_rows, trade_rows
-
-PAGE_BYTES = 64 * 1024
-"""Pages this small keep the memory of a reader that merges many streams small; each has a checksum."""
 
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
@@ -99,7 +94,7 @@ class ParquetSink:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StorageError(str(self.directory), f"not writable: {_reason(error)}") from None
+            raise StorageError(str(self.directory), f"not writable: {reason_of(error)}") from None
 
     def write(self, messages: list[Message], now_ns: Nanos) -> None:
         """Take messages of any streams; closes the segments that are full.
@@ -205,30 +200,10 @@ class ParquetSink:
             self._gaps = []
 
     def _write_segment(self, directory: Path, table: pa.Table) -> None:
-        path = self._unused_path(directory)
-        temporary = path.with_suffix(".part")
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            pq.write_table(
-                table,
-                temporary,
-                compression=self._settings.compression,
-                write_page_checksum=True,
-                data_page_size=PAGE_BYTES,
-            )
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            size = temporary.stat().st_size
-            temporary.rename(path)
-            _sync_directory(directory)
-        except OSError as error:
-            _discard(temporary, path)
-            raise StorageError(str(path), f"cannot be written: {_reason(error)}") from None
-        except BaseException:
-            _discard(temporary, path)
-            raise
+        self.counts.bytes_written += write_table(
+            self._unused_path(directory), table, compression=self._settings.compression
+        )
         self.counts.segments += 1
-        self.counts.bytes_written += size
 
     def _unused_path(self, directory: Path) -> Path:
         while True:
@@ -244,22 +219,3 @@ class ParquetSink:
 
 def _layout(message: Message) -> tuple[int, int, int]:
     return message.price_scale, message.size_scale, message.flags & Flag.WIDE
-
-
-def _reason(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())
-
-
-def _discard(*paths: Path) -> None:
-    """Remove what a failed write has left, so that the next one does not write it twice."""
-    for path in paths:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
