@@ -21,7 +21,6 @@ from raytrade.core.message import Kind, Message
 from raytrade.errors import StorageError
 from raytrade.links.writer import OpenLink
 from raytrade.rules import rule_of
-from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.durable import next_indexes
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
@@ -47,7 +46,7 @@ class Recorder:
     def __init__(self, plan: RecorderPlan) -> None:
         self.plan = plan
         directory = Path(plan.directory)
-        self._sink = ParquetSink(directory, plan.sink, next_indexes(directory))
+        self._sink = ParquetSink(directory, plan.sink, next_indexes(directory), certify=True)
         self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
         self._history = History(directory)
         self._coverage: dict[str, Coverage] = {}
@@ -59,7 +58,7 @@ class Recorder:
         self._upstreams.positions = self._history.positions
         self._upstreams.set_writers(plan.dedups)
         self._go_on(plan.dedups)
-        self._arrivals = ArrivalSink(directory, age_s_max=plan.sink.segment_age_s_max) if plan.arrivals else None
+        self._arrivals = self._sink.arrivals() if plan.arrivals else None
         self._thread.start()
         self._feed = (
             ArrivalsFeed(plan.dedups, self._arrivals.cursors, self._fetched) if self._arrivals is not None else None
@@ -173,6 +172,13 @@ class Recorder:
             return str(error)
         return ""
 
+    def _close(self) -> str:
+        try:
+            self._sink.close()
+        except StorageError as error:
+            return str(error)
+        return ""
+
     # Called by Ray.
 
     def receive_batch(self, dedup: str, data: bytes) -> None:
@@ -198,6 +204,6 @@ class Recorder:
         if self._feed is not None:
             self._feed.stop()
         self._thread.call(self._release)
-        problem = self.flush()
+        problem = self.flush() or str(self._thread.call(self._close, timeout_s=120))
         self._thread.stop()
         return problem

@@ -17,7 +17,6 @@ from rich.table import Table
 from raytrade.cli.output import wide_console
 from raytrade.errors import ConfigError, StorageError
 from raytrade.importer import Importer, JsonObject
-from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.captures import Capture
 from raytrade.storage.sink import ParquetSink
 
@@ -46,7 +45,8 @@ def import_captures(
     if book is not None:
         _check_writable(book)
     opened = [_open(path) for path in captures]
-    sink, arrivals = ParquetSink(out), ArrivalSink(out)
+    sink = ParquetSink(out, certify=True)
+    arrivals = sink.arrivals()
     books: JsonObject = {}
     problems: list[str] = []
     for capture in opened:
@@ -55,6 +55,7 @@ def import_captures(
         books |= importer.final_books()
         _print(capture, importer.summary(), as_json)
         problems += _problems(importer)
+    sink.close()
     if book is not None:
         _write_books(book, books)
     for problem in problems:

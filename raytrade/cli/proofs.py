@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from raytrade.storage.times import interval_ns
 
 JsonObject = dict[str, Any]
 RANGES_SHOWN = 5
+LIES_SHOWN = 20
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the recording.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -25,6 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("league")(run_league)
+    app.command("verify")(run_verify)
 
 
 # League.
@@ -64,6 +67,45 @@ def run_league(
         print(msgspec.json.encode({"blocks_missing": league.blocks_missing, "rows": rows}).decode())
     else:
         _print_rows(title, rows)
+
+
+# Verify.
+
+
+def run_verify(
+    directory: Directory,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Move files that cannot be read to DIR/quarantine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute every certificate again from the files alone; exit status 1 if anything is not as it is said to be.
+
+    Beside the certificates: ids that are missing though nothing says so, the venue's own checksums, files that cannot
+    be read. Rows that no certificate speaks of yet (of an hour that is not over) are counted as uncertified.
+
+    Example: raytrade verify data --json
+    """
+    from raytrade.storage.verification import verify_recording
+
+    found = verify_recording(directory, quarantine=quarantine)
+    rows: list[JsonObject] = [msgspec.to_builtins(report) for report in found.streams]
+    if as_json:
+        print(
+            msgspec.json.encode(
+                {"ok": not found.lies, "streams": rows, "lies": found.lies, "quarantined": found.quarantined}
+            ).decode()
+        )
+    else:
+        _print_rows("not as it is said to be" if found.lies else "everything is as it is said to be", rows)
+        for path in found.quarantined:
+            print(f"moved to {path}")
+    for lie in found.lies[:LIES_SHOWN]:
+        print(f"raytrade: {lie}", file=sys.stderr)
+    if len(found.lies) > LIES_SHOWN:
+        print(f"raytrade: and {len(found.lies) - LIES_SHOWN} more", file=sys.stderr)
+    if found.lies:
+        raise typer.Exit(1)
 
 
 def _by_stream(item: tuple[tuple[str, str, str], Any]) -> tuple[str, str, str]:

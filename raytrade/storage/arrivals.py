@@ -9,7 +9,7 @@ and whose contents differ disagree. A row of kind `missing` says that `id_last` 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -131,7 +131,16 @@ def _missing_row(replica: str, blocks: int, now_ns: Nanos) -> pa.RecordBatch:
 class ArrivalSink:
     """Keeps the logs of any number of replicas under one directory; each block is taken once."""
 
-    def __init__(self, directory: Path, *, rows_max: int = 500_000, age_s_max: int = 60) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        start: str = "",
+        on_written: Callable[[pa.Table], None] = lambda table: None,
+        rows_max: int = 500_000,
+        age_s_max: int = 60,
+    ) -> None:
+        """`start`: the name of this start of the program in the names of segments; `on_written` sees what is safe."""
         self.directory = directory / FOLDER
         self.cursors: Cursors = read_cursors(directory)
         self.rows_written = 0
@@ -139,7 +148,8 @@ class ArrivalSink:
         self.blocks_missing = 0
         self._rows_max = rows_max
         self._age_ns = age_s_max * SECOND
-        self._start = secrets.token_hex(4)
+        self._start = start or secrets.token_hex(4)
+        self._on_written = on_written
         self._segments = 0
         self._waiting: list[pa.RecordBatch] = []
         self._rows_waiting = 0
@@ -200,6 +210,7 @@ class ArrivalSink:
             part = table if days[0] == days[-1] == day else table.filter(pa.array(days == day))
             self.bytes_written += write_table(self._unused_path(day), part, **_WRITING)
         self.rows_written += table.num_rows
+        self._on_written(table)
         self._waiting, self._rows_waiting = [], 0
 
     def _unused_path(self, day: int) -> Path:

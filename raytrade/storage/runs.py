@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from raytrade.arbitration import Rule
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Flag, Gap, GapKind
+from raytrade.core.events import Channel, Flag, Gap, GapKind, Resynced, Stalled
 from raytrade.errors import ConfigError
 from raytrade.rules import rule_of
 from raytrade.storage.segments import Group, Segment, read_rows
@@ -30,6 +30,9 @@ LEAP_NS: Nanos = 3600 * SECOND
 RESET_NS: Nanos = SECOND
 """By how much a known id must be later than all before to count as one of restarted ids."""
 INDEX_MAX = 2**63 - 1
+
+Note = Gap | Stalled | Resynced
+"""What stands between messages."""
 
 Piece = tuple[Segment, list[int]]
 """Row groups of one segment, by number."""
@@ -53,15 +56,16 @@ class Unit(msgspec.Struct, kw_only=True):
 class Run(msgspec.Struct, kw_only=True):
     """One start of a recorder; only the indexes from `index_from` up to `index_to` (inside) are taken.
 
-    `opening` is a gap before the first message; `gaps` stand behind the message with the index beside them.
+    `opening` is a gap before the first message; `gaps` (and stalls, and their ends) stand behind the message with the
+    index beside them.
     """
 
     start: str
     units: list[Unit]
     index_from: int = 0
     index_to: int = INDEX_MAX
-    opening: Gap | None = None
-    gaps: list[tuple[int, Gap]] = []
+    opening: Note | None = None
+    gaps: list[tuple[int, Note]] = []
 
     @property
     def taken(self) -> list[Unit]:
@@ -89,6 +93,7 @@ class Heads(msgspec.Struct):
     ts_recv_ns: np.ndarray
     is_snapshot: np.ndarray
     is_applied: np.ndarray
+    flags: np.ndarray
 
 
 def runs_of(segments: list[Segment]) -> list[Run]:
@@ -166,7 +171,7 @@ def heads_of(units: list[Unit]) -> Heads:
         ids, id_prev, epoch = columns["id_last"], columns["id_prev"], columns["epoch"]
         is_snapshot = columns["is_snapshot"]
     is_applied = flags & Flag.UNAPPLIED == 0
-    return Heads(columns["index"], ids, id_prev, epoch, columns["ts_recv_ns"], is_snapshot, is_applied)
+    return Heads(columns["index"], ids, id_prev, epoch, columns["ts_recv_ns"], is_snapshot, is_applied, flags)
 
 
 def _head_rows(unit: Unit, channel: Channel) -> pa.Table:

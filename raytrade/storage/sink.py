@@ -1,6 +1,7 @@
 """`ParquetSink`: the arbitrated stream into immutable Parquet segments.
 
-Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet`` and ``gaps/<segment>.parquet`` under one directory.
+Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet``, ``gaps/<segment>.parquet`` and
+``states/<segment>.parquet`` under one directory.
 A segment is written whole into a temporary file, synced, and renamed; its name is unique to this start of
 the program, so no segment is ever opened again or overwritten. What was taken but not yet written is kept in
 memory until the write has succeeded. A message gets its `index` when it is taken, so that the index tells the
@@ -18,12 +19,14 @@ import msgspec
 import pyarrow as pa
 
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Flag, Gap
+from raytrade.core.events import Channel, Flag, Gap, Resynced, Stalled
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
+from raytrade.storage.arrivals import ArrivalSink
+from raytrade.storage.certifier import Certifier, copies_of
 from raytrade.storage.files import reason_of, write_table
-from raytrade.storage.schema import BOOK, GAPS, TRADES, book_rows, gap_rows, trade_rows
+from raytrade.storage.schema import BOOK, GAPS, STATES, TRADES, book_rows, gap_rows, state_rows, trade_rows
 
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
@@ -75,20 +78,28 @@ class ParquetSink:
         directory: Path,
         settings: SinkSettings | None = None,
         indexes: dict[tuple[str, Channel], int] | None = None,
+        *,
+        certify: bool = False,
     ) -> None:
-        """`indexes`: where the count of each stream goes on, for a directory that holds some of it already."""
+        """`indexes`: where the count of each stream goes on, for a directory that holds some of it already.
+
+        `certify`: keep accounts of what is written, and write a certificate of each hour; see `flush_due` and `close`.
+        """
         self.directory = directory
         self._settings = settings or SinkSettings()
         self._partitions: dict[tuple[str, Channel, int], _Partition] = {}
         self._indexes = dict(indexes or {})
         self._gaps: list[Gap] = []
-        self._start = f"{secrets.token_hex(4)}"
+        self._states: list[tuple[int, Stalled | Resynced]] = []
+        self._stalled: set[tuple[str, Channel]] = set()
+        self.start = secrets.token_hex(4)
+        self.certifier = Certifier(directory, self.start, dict(self._indexes)) if certify else None
         self._segments = 0
         self.counts = SinkCounts()
         self._check_writable()
 
     def _check_writable(self) -> None:
-        probe = self.directory / f".{self._start}.probe"
+        probe = self.directory / f".{self.start}.probe"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
@@ -111,6 +122,8 @@ class ParquetSink:
                     full.append(partition)
             elif message.kind is Kind.GAP:
                 self._receive_gap(message)
+            elif message.kind is Kind.STALLED or message.kind is Kind.RESYNCED:
+                self._receive_state(message)
         for partition in full:
             self._close(partition)
 
@@ -130,6 +143,18 @@ class ParquetSink:
         assert isinstance(gap, Gap)
         self._gaps.append(gap)
         self.counts.gaps += 1
+
+    def _receive_state(self, message: Message) -> None:
+        """Keep what a reader must know beside the messages: a stall, and its end."""
+        event = decode(message)
+        assert isinstance(event, Stalled | Resynced)
+        if isinstance(event, Stalled):
+            self._stalled.add(message.stream)
+        elif message.stream not in self._stalled:
+            return
+        else:
+            self._stalled.discard(message.stream)
+        self._states.append((self._indexes.get(message.stream, 0), event))
 
     def _is_full(self, partition: _Partition) -> bool:
         settings = self._settings
@@ -162,7 +187,10 @@ class ParquetSink:
         for partition in list(self._partitions.values()):
             if partition.messages and now_ns - partition.opened_ns >= age_ns:
                 self._close(partition)
-        self._write_gaps()
+        self._write_notes()
+        if self.certifier is not None and self.certifier.is_due(now_ns):
+            self.flush()
+            self.certifier.certify(now_ns)
 
     def flush(self) -> None:
         """Close every segment.
@@ -173,12 +201,14 @@ class ParquetSink:
         for partition in list(self._partitions.values()):
             if partition.messages:
                 self._close(partition)
-        self._write_gaps()
+        self._write_notes()
 
     def _close(self, partition: _Partition) -> None:
         messages = partition.messages
         table = pa.Table.from_batches(self._batches(messages, partition.indexes))
         self._write_segment(partition.directory, table)
+        if self.certifier is not None:
+            self.certifier.take(*messages[0].stream, table)
         counts = self.counts
         counts.messages += len(messages)
         counts.rows += table.num_rows
@@ -194,10 +224,14 @@ class ParquetSink:
         batches = [rows(messages[start:end], indexes[start:end]) for start, end in runs]
         return [batch.cast(BOOK if rows is book_rows else TRADES) for batch in batches]
 
-    def _write_gaps(self) -> None:
+    def _write_notes(self) -> None:
         if self._gaps:
             self._write_segment(self.directory / "gaps", pa.Table.from_batches([gap_rows(self._gaps)], GAPS))
             self._gaps = []
+        if self._states:
+            table = pa.Table.from_batches([state_rows(self._states)], STATES)
+            self._write_segment(self.directory / "states", table)
+            self._states = []
 
     def _write_segment(self, directory: Path, table: pa.Table) -> None:
         self.counts.bytes_written += write_table(
@@ -208,13 +242,25 @@ class ParquetSink:
     def _unused_path(self, directory: Path) -> Path:
         while True:
             self._segments += 1
-            path = directory / f"{self._start}-{self._segments:06d}.parquet"
+            path = directory / f"{self.start}-{self._segments:06d}.parquet"
             if not path.exists():
                 return path
 
+    def arrivals(self) -> ArrivalSink:
+        """Give a sink for the log of arrivals beside this one, of the same start and in the same accounts."""
+        settings, certifier = self._settings, self.certifier
+
+        def count(table: pa.Table) -> None:
+            if certifier is not None:
+                certifier.take_copies(copies_of(table))
+
+        return ArrivalSink(self.directory, start=self.start, on_written=count, age_s_max=settings.segment_age_s_max)
+
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and certify it."""
         self.flush()
+        if self.certifier is not None:
+            self.certifier.close()
 
 
 def _layout(message: Message) -> tuple[int, int, int]:
