@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("league")(run_league)
     app.command("verify")(run_verify)
+    app.command("repair")(run_repair)
 
 
 # League.
@@ -106,6 +107,45 @@ def run_verify(
         print(f"raytrade: and {len(found.lies) - LIES_SHOWN} more", file=sys.stderr)
     if found.lies:
         raise typer.Exit(1)
+
+
+# Repair.
+
+
+def run_repair(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Directory of a recording.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Directory of another recorder of the same pipeline.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be filled.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fill two recordings of one pipeline from each other: what only one has is copied to the other.
+
+    No file is changed: what is filled in stands in files of its own, with certificates, and readers merge it by id.
+    Where the two contradict each other nothing is written, and the exit status is 1.
+
+    Example: raytrade repair /data/recorder-a /data/recorder-b --dry-run
+    """
+    from raytrade.storage.repair import repair
+
+    report = repair(first, second, is_dry=dry_run)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    rows: list[JsonObject] = [
+        {
+            "instrument": stream.instrument,
+            "channel": stream.channel,
+            "provable": "yes" if stream.is_provable else "no",
+            "compared": stream.compared,
+            "into A": stream.first.messages,
+            "ids A": stream.first.ranges,
+            "into B": stream.second.messages,
+            "ids B": stream.second.ranges,
+            "in neither": stream.missing,
+        }
+        for stream in report.streams
+    ]
+    _print_rows("would be filled" if dry_run else "filled", rows)
 
 
 def _by_stream(item: tuple[tuple[str, str, str], Any]) -> tuple[str, str, str]:

@@ -53,7 +53,7 @@ class _Hour:
         digest = self._hashes.get(name)
         if digest is None:
             digest = self._hashes[name] = blake2b(digest_size=HASH_BYTES)
-        digest.update(np.ascontiguousarray(values).view(np.uint8))
+        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
 
     def content(self) -> str:
         digest = blake2b(digest_size=HASH_BYTES)
@@ -271,19 +271,22 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def _column(name: str, column: pa.ChunkedArray) -> np.ndarray:
     """Give a column as an array whose bytes do not depend on how the rows were cut into files."""
+    values: np.ndarray
     if pa.types.is_dictionary(column.type):
         encoded = _encoded(column)
         indices = encoded.indices
         if name == "line":
-            return indices.to_numpy(zero_copy_only=False)
+            values = indices.to_numpy(zero_copy_only=False)
+            return values
         codes = [_SIDES.get(str(text), 9) for text in encoded.dictionary.to_pylist()]
-        return np.array([*codes, 0], np.uint8)[indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)]
+        values = np.array([*codes, 0], np.uint8)[indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)]
+        return values
     if pa.types.is_decimal(column.type):
-        whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+        whole = pa.concat_arrays(column.chunks)
         values = np.frombuffer(whole.buffers()[1], "V16")[whole.offset : whole.offset + len(whole)]
         if whole.null_count:
             values = values.copy()
             values[whole.is_null().to_numpy(zero_copy_only=False)] = np.void(b"\0" * 16)
         return values
-    return column.to_numpy()
+    values = column.to_numpy()
+    return values

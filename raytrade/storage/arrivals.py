@@ -66,7 +66,7 @@ _WRITING = {
 _KINDS = pa.array(["", *(kind.name.lower() for kind in Kind), "missing"])
 _MISSING = len(_KINDS) - 1
 _CHANNELS = pa.array([channel.name.lower() for channel in Channel])
-_MIXER = np.uint64(0x9E3779B97F4A7C15)
+_MIXER, _OTHER_MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 def _head_type() -> np.dtype[np.void]:
@@ -116,9 +116,9 @@ def _texts(codes: np.ndarray, values: pa.Array) -> pa.Array:
 def _copy_keys(heads: np.ndarray, copies: np.ndarray) -> np.ndarray:
     is_checked = heads["flags"] & int(Flag.CHECKED) != 0
     told = np.where(is_checked, heads["state_hash"], copies["content"].astype(np.uint64))
-    mixed = (heads["ts_venue_ns"].astype(np.uint64) * _MIXER + told * (_MIXER | np.uint64(1) << np.uint64(7))) >> 1
+    mixed = heads["ts_venue_ns"].astype(np.uint64) * _MIXER + told * _OTHER_MIXER
     has_ids = (heads["epoch"] == 0) & (heads["id_last"] > 0)
-    keys: np.ndarray = np.where(has_ids, heads["id_last"], mixed.astype(np.int64))
+    keys: np.ndarray = np.where(has_ids, heads["id_last"], mixed.view(np.int64))
     return keys
 
 

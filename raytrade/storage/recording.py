@@ -25,8 +25,9 @@ from raytrade.errors import ConfigError, StorageError
 from raytrade.replay import Timed, apply, merge
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
+from raytrade.storage.merging import put_together
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
-from raytrade.storage.runs import place_gaps, runs_of, settle
+from raytrade.storage.runs import place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
 from raytrade.storage.source import Stream, messages_of
@@ -283,7 +284,7 @@ class Recording:
             paths = self.segment_paths(*key)
             segments = [self._try(self._segment, path, key[1]) for path in paths]
             found = runs_of([segment for segment in segments if segment is not None])
-            runs = settle(*key, found)
+            runs = put_together(*key, found)
             gaps = [pair for pair in self.recorded_gaps() if (pair[1].instrument, pair[1].channel) == key]
             place_gaps(runs, gaps, {run.start for run in found} - {run.start for run in runs})
             place_states(runs, [row for row in self._recorded_states() if (row[2].instrument, row[2].channel) == key])

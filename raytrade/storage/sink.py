@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from raytrade.core.clock import SECOND, Nanos
@@ -27,6 +28,8 @@ from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.certifier import Certifier, copies_of
 from raytrade.storage.files import reason_of, write_table
 from raytrade.storage.schema import BOOK, GAPS, STATES, TRADES, book_rows, gap_rows, state_rows, trade_rows
+
+DAY_NS: Nanos = 86_400 * SECOND
 
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
@@ -80,10 +83,12 @@ class ParquetSink:
         indexes: dict[tuple[str, Channel], int] | None = None,
         *,
         certify: bool = False,
+        start: str = "",
     ) -> None:
         """`indexes`: where the count of each stream goes on, for a directory that holds some of it already.
 
         `certify`: keep accounts of what is written, and write a certificate of each hour; see `flush_due` and `close`.
+        `start`: the name of this start of the program, instead of one that is drawn.
         """
         self.directory = directory
         self._settings = settings or SinkSettings()
@@ -92,7 +97,7 @@ class ParquetSink:
         self._gaps: list[Gap] = []
         self._states: list[tuple[int, Stalled | Resynced]] = []
         self._stalled: set[tuple[str, Channel]] = set()
-        self.start = secrets.token_hex(4)
+        self.start = start or secrets.token_hex(4)
         self.certifier = Certifier(directory, self.start, dict(self._indexes)) if certify else None
         self._segments = 0
         self.counts = SinkCounts()
@@ -164,7 +169,7 @@ class ParquetSink:
         )
 
     def _partition(self, message: Message) -> _Partition:
-        day = (message.ts_venue_ns or message.ts_recv_ns) // (86_400 * SECOND)
+        day = (message.ts_venue_ns or message.ts_recv_ns) // DAY_NS
         key = (message.instrument, message.channel, day)
         partition = self._partitions.get(key)
         if partition is None:
@@ -215,6 +220,26 @@ class ParquetSink:
         counts.messages_pending -= len(messages)
         counts.bytes_pending -= partition.bytes_pending
         partition.messages, partition.indexes, partition.bytes_pending = [], [], 0
+
+    def write_rows(self, instrument: str, channel: Channel, rows: pa.Table) -> None:
+        """Write rows as they are read from another recording; their indexes go on from those written before.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        key = (instrument, channel)
+        index = rows.column("index").to_numpy()
+        first = self._indexes.get(key, 0)
+        numbers = first + np.cumsum(np.append(0, np.diff(index) != 0))
+        self._indexes[key] = int(numbers[-1]) + 1
+        rows = rows.set_column(0, "index", pa.array(numbers))
+        venue_ns, recv_ns = rows.column("ts_venue_ns").to_numpy(), rows.column("ts_recv_ns").to_numpy()
+        days = np.where(venue_ns > 0, venue_ns, recv_ns) // DAY_NS
+        for day in np.unique(days).tolist():
+            part = rows.filter(pa.array(days == day)) if days[0] != day or days.min() != days.max() else rows
+            self._write_segment(self._partition_directory(instrument, channel, day), part)
+            if self.certifier is not None:
+                self.certifier.take(instrument, channel, part)
 
     def _batches(self, messages: list[Message], indexes: list[int]) -> list[pa.RecordBatch]:
         """Cut the messages where scale or width change; each run becomes one batch."""

@@ -48,7 +48,8 @@ class FoldedBook:
         if not levels:
             return []
         prices = np.frombuffer(b"".join(levels), "<u8").reshape(-1, 2)
-        is_there = np.frombuffer(b"".join(levels.values()), "<u8").reshape(-1, 2).any(axis=1)
+        sizes = np.frombuffer(b"".join(levels.values()), "<u8").reshape(-1, 2)
+        is_there = (sizes[:, 0] | sizes[:, 1]) != 0
         order = np.lexsort((prices[:, 0], prices[:, 1].view(np.int64)))
         order = order[is_there[order]]
         best = order[::-1][:GUARD_LEVELS] if number == 0 else order[:GUARD_LEVELS]
