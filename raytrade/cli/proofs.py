@@ -78,6 +78,9 @@ def run_verify(
     quarantine: Annotated[
         bool, typer.Option("--quarantine", help="Move files that cannot be read to DIR/quarantine.")
     ] = False,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Write the certificates that a killed recorder could not write.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute every certificate again from the files alone; exit status 1 if anything is not as it is said to be.
@@ -89,18 +92,16 @@ def run_verify(
     """
     from raytrade.storage.verification import verify_recording
 
-    found = verify_recording(directory, quarantine=quarantine)
+    found = verify_recording(directory, quarantine=quarantine, certify=certify)
     rows: list[JsonObject] = [msgspec.to_builtins(report) for report in found.streams]
     if as_json:
-        print(
-            msgspec.json.encode(
-                {"ok": not found.lies, "streams": rows, "lies": found.lies, "quarantined": found.quarantined}
-            ).decode()
-        )
+        print(msgspec.json.encode({"ok": not found.lies, **msgspec.to_builtins(found)}).decode())
     else:
         _print_rows("not as it is said to be" if found.lies else "everything is as it is said to be", rows)
         for path in found.quarantined:
             print(f"moved to {path}")
+        for path in found.recovered:
+            print(f"certified now: {path}")
     for lie in found.lies[:LIES_SHOWN]:
         print(f"raytrade: {lie}", file=sys.stderr)
     if len(found.lies) > LIES_SHOWN:

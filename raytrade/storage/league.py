@@ -204,7 +204,10 @@ class League:
 
     def _count(self, stream: tuple[str, str, str], part: _Part, until_ns: Nanos) -> None:
         """Count the wins up to `until_ns`."""
-        wins = part.taken(part.won & (part.arrived <= until_ns))
+        is_counted = part.won & (part.arrived <= until_ns)
+        if not part.is_snapshot.all():
+            is_counted &= ~part.is_snapshot  # a whole book is asked of one line; updates are what lines race with
+        wins = part.taken(is_counted)
         if not len(wins.line):
             return
         came = part.taken(~part.is_late)

@@ -26,14 +26,17 @@ from raytrade.storage import arrivals
 from raytrade.storage.accounts import Account
 from raytrade.storage.breaks import CHAINED, Chain, Range, rule_or_none, without
 from raytrade.storage.certificates import (
+    VERSION,
     Certificate,
     CertificateFile,
     certificate_paths,
     hour_number,
     hour_text,
     read_certificates,
+    write_certificates,
 )
 from raytrade.storage.certifier import Copies, copies_of
+from raytrade.storage.merging import is_fill
 from raytrade.storage.recording import Recording
 from raytrade.storage.runs import Run, Unit, heads_of, runs_of
 from raytrade.storage.segments import Segment, read_gaps, read_rows, read_segment, read_states
@@ -79,6 +82,8 @@ class Verification(msgspec.Struct):
     streams: list[StreamReport] = []
     lies: list[Lie] = []
     quarantined: list[str] = []
+    recovered: list[str] = []
+    """Files of certificates written for starts that were killed."""
 
 
 class _Certified(msgspec.Struct):
@@ -95,9 +100,13 @@ StreamKey = tuple[str, Channel]
 
 
 class Verifier:
-    """Checks one directory; with `quarantine` files that cannot be read are moved aside."""
+    """Checks one directory; with `quarantine` files that cannot be read are moved aside.
 
-    def __init__(self, directory: Path, *, quarantine: bool = False) -> None:
+    With `certify` the rows of starts that were killed, and that no certificate speaks of, get certificates now: a start
+    is known to be over when a later one has gone on from it.
+    """
+
+    def __init__(self, directory: Path, *, quarantine: bool = False, certify: bool = False) -> None:
         """Look what there is.
 
         Raises:
@@ -106,6 +115,9 @@ class Verifier:
         self.directory = directory
         self.found = Verification()
         self._quarantine = quarantine
+        self._certify = certify
+        self._recovered: dict[str, list[Certificate]] = {}
+        self._numbers: dict[str, list[int]] = {}
         self._folders = Recording(directory).folders()
         self._certified: dict[tuple[StreamKey, str], _Certified] = {}
         self._withdrawn = self._read_quarantine()
@@ -117,6 +129,16 @@ class Verifier:
         copies = self._read_arrivals()
         for key in sorted({*self._folders, *(key for key, _ in self._certified)}):
             self._verify_stream(key, copies)
+        for start, certificates in sorted(self._recovered.items()):
+            file = CertificateFile(
+                version=VERSION,
+                start=start,
+                number=max(self._numbers.get(start, [-1])) + 1,
+                is_final=True,
+                is_recovered=True,
+                certificates=certificates,
+            )
+            self.found.recovered.append(str(write_certificates(self.directory, file)))
         return self.found
 
     # What cannot be read.
@@ -140,7 +162,6 @@ class Verifier:
     # What is said.
 
     def _read_certificates(self) -> None:
-        numbers: dict[str, list[int]] = {}
         for path in certificate_paths(self.directory):
             try:
                 file = read_certificates(path)
@@ -148,8 +169,8 @@ class Verifier:
             except StorageError as error:
                 self._damaged(path, error)
                 continue
-            numbers.setdefault(file.start, []).append(file.number)
-        for start, known in numbers.items():
+            self._numbers.setdefault(file.start, []).append(file.number)
+        for start, known in self._numbers.items():
             for number in sorted(set(range(max(known))) - set(known)):
                 if start not in self._withdrawn:
                     self._lie(self.directory, f"the certificates {start}-{number:06d} are not there")
@@ -203,7 +224,10 @@ class Verifier:
             by_start.setdefault(run.start, []).append(run)
         starts = {*by_start, *(start for other, start in self._certified if other == key)}
         for start in sorted(starts):
-            self._verify_start(key, start, by_start.get(start, []), report)
+            runs = by_start.get(start, [])
+            account = self._verify_start(key, start, runs, report)
+            if self._certify and runs and not is_fill(start) and _is_over(start, by_start):
+                self._recover(key, start, account, copies.get(start, {}))
             self._verify_copies(key, start, copies.get(start, {}), report)
         if report.messages:
             self._verify_stream_as_read(key, report)
@@ -218,7 +242,16 @@ class Verifier:
                 self._damaged(path, error, key)
         return segments
 
-    def _verify_start(self, key: StreamKey, start: str, runs: list[Run], report: StreamReport) -> None:
+    def _recover(self, key: StreamKey, start: str, account: Account, copies: Copies) -> None:
+        """Certify what the start did not live to certify."""
+        certified = self._certified.get((key, start), _Certified())
+        for hour, part in sorted(account.hours):
+            said = certified.hours.get(hour, [])
+            if part >= len(said):
+                lines = dict(copies.get((key[0], key[1].name.lower(), hour), {})) if not said else {}
+                self._recovered.setdefault(start, []).append(account.certificate((hour, part), lines))
+
+    def _verify_start(self, key: StreamKey, start: str, runs: list[Run], report: StreamReport) -> Account:
         certified = self._certified.get((key, start), _Certified())
         account = Account(*key, certified.parts)
         for unit in sorted((unit for run in runs for unit in run.units), key=lambda unit: unit.index_first):
@@ -234,6 +267,7 @@ class Verifier:
             report.messages += counted.messages
             if part >= len(certified.hours.get(hour, [])):
                 report.uncertified += counted.messages
+        return account
 
     def _damaged_unit(self, unit: Unit, error: Exception, key: StreamKey) -> None:
         """Find which of the files that are read together is damaged."""
@@ -334,6 +368,13 @@ class Verifier:
                     return
 
 
+def _is_over(start: str, by_start: dict[str, list[Run]]) -> bool:
+    """Tell whether another start has gone on behind this one."""
+    last = max(run.units[-1].index_last for run in by_start[start])
+    others = (run for other, runs in by_start.items() if other != start and not is_fill(other) for run in runs)
+    return any(run.units[0].index_first > last for run in others)
+
+
 def _rows(unit: Unit) -> pa.Table:
     table = pa.concat_tables([read_rows(segment, groups) for segment, groups in unit.pieces])
     return table if len(unit.pieces) == 1 else table.sort_by("index")
@@ -365,10 +406,10 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def verify_recording(directory: Path, *, quarantine: bool = False) -> Verification:
+def verify_recording(directory: Path, *, quarantine: bool = False, certify: bool = False) -> Verification:
     """Check a recording; see `Verifier`.
 
     Raises:
         ConfigError: there is no such directory, or no recording in it.
     """
-    return Verifier(directory, quarantine=quarantine).run()
+    return Verifier(directory, quarantine=quarantine, certify=certify).run()

@@ -62,9 +62,9 @@ def test_wins_and_leads(tmp_path: Path) -> None:
     logged(tmp_path, two_lines(400))
     found = league(tmp_path)
     a, b = (found.standings[line, BTC, "book"] for line in ("a", "b"))
-    assert (a.wins, b.wins) == (301, 100)
+    assert (a.wins, b.wins) == (300, 100)
     assert (a.lost, b.lost, a.healed, b.healed) == (0, 0, 0, 0)
-    assert sorted(set(a.leads().tolist())) == [0, 3 * MS]
+    assert set(a.leads().tolist()) == {3 * MS}
     assert set(b.leads().tolist()) == {2 * MS}
     assert a.disagreements == b.disagreements == 0
 
@@ -79,7 +79,7 @@ def test_what_one_line_lost_the_other_healed(tmp_path: Path) -> None:
 def test_without_a_line(tmp_path: Path) -> None:
     logged(tmp_path, two_lines(40, lost_by_a=17))
     absence = league(tmp_path, "b").absences[BTC, "book"]
-    assert absence.messages == 41
+    assert absence.messages == 40
     assert absence.lost == 1
     assert absence.ranges == [(117, 118)]
     assert absence.delays().tolist() == [2 * MS] * 10
@@ -92,9 +92,9 @@ def test_windows_of_lines_need_not_align(tmp_path: Path) -> None:
     logged(tmp_path, copies)
     found = league(tmp_path)
     a, b = (found.standings[line, BTC, "book"] for line in ("a", "b"))
-    assert a.wins == 50
+    assert a.wins == 49
     assert a.lost == b.lost == 0
-    assert set(a.leads().tolist()) == {0, 11 * MS}
+    assert set(a.leads().tolist()) == {11 * MS}
 
 
 def test_other_content_under_the_same_ids_is_a_disagreement(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from raytrade.storage.certificates import (
     read_certificates,
     write_certificates,
 )
+from raytrade.storage.durable import next_indexes
 from raytrade.storage.recording import Recording
 from raytrade.storage.sink import ParquetSink, SinkSettings
 from raytrade.storage.verification import Verification, verify_recording
@@ -174,6 +175,25 @@ def test_a_killed_start_has_no_certificates_and_is_checked_all_the_same(tmp_path
     assert sum(report.uncertified for report in found.streams) == 601
     segment(tmp_path, at=2).unlink()
     assert len(problems(verify_recording(tmp_path))) >= 1
+
+
+def test_what_a_killed_start_wrote_is_certified_once_another_has_gone_on(tmp_path: Path) -> None:
+    events = stream()
+    certified(tmp_path, events[:401], 50, close=False)
+    assert verify_recording(tmp_path, certify=True).recovered == [], "it may still be running"
+    again = ParquetSink(tmp_path, SinkSettings(), next_indexes(tmp_path), certify=True)
+    for event in events[401:]:
+        again.write([parse(encode(event, "1"))], event.ts_recv_ns)
+    again.close()
+    found = verify_recording(tmp_path, certify=True)
+    assert problems(found) == []
+    assert len(found.recovered) == 1
+    assert read_certificates(Path(found.recovered[0])).is_recovered
+    found = verify_recording(tmp_path, certify=True)
+    assert problems(found) == found.recovered == []
+    assert sum(report.uncertified for report in found.streams) == 0
+    change_a_size(tmp_path)
+    assert len(problems(verify_recording(tmp_path))) == 1
 
 
 def flip(directory: Path) -> None:
