@@ -85,7 +85,7 @@ class StrategyConfig(_Section):
 
 
 class RecorderConfig(_Section):
-    """A recording under `directory` of the recorder's own host."""
+    """A recording under `directory` of the recorder's own host; with `arrivals` the log of every line's copies too."""
 
     name: Name = "recorder"
     directory: str = Field(min_length=1)
@@ -94,6 +94,7 @@ class RecorderConfig(_Section):
     segment_age_s: int = Field(default=60, ge=1, le=3600)
     segment_mb: int = Field(default=64, ge=1, le=1024)
     compression: Literal["zstd", "snappy", "lz4", "none"] = "zstd"
+    arrivals: bool = True
 
     def sink(self) -> SinkSettings:
         """Give the sink's settings."""

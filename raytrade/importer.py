@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
+from zlib import crc32
 
 from raytrade.arbitration import Arbiter, line_totals
+from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Side
@@ -17,6 +19,7 @@ from raytrade.core.instrument import instrument_name, split_instrument
 from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.errors import CaptureError
 from raytrade.rules import rule_of
+from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.captures import Capture, CaptureRecord
 from raytrade.storage.sink import ParquetSink
 from raytrade.venues import find_venue
@@ -33,7 +36,8 @@ JsonObject = dict[str, object]
 class Importer:
     """One capture's way through machines, arbiter, books and (if given) a sink."""
 
-    def __init__(self, capture: Capture, sink: ParquetSink | None = None) -> None:
+    def __init__(self, capture: Capture, sink: ParquetSink | None = None, arrivals: ArrivalSink | None = None) -> None:
+        """`arrivals`: where the log of every copy goes, if the capture has several lines."""
         self.capture = capture
         self.spec = find_venue(capture.header.venue)
         self.books: dict[str, L2Book] = {}
@@ -42,6 +46,9 @@ class Importer:
         self.bad_frame: CaptureError | None = None
         """The first frame or REST book that could not be read."""
         self._sink = sink
+        self._arrivals = arrivals if len(capture.header.connections) > 1 else None
+        self._logged = 0
+        self._log = ArrivalLog("import", crc32(capture.path.name.encode()) | 1)
         self._machines: dict[str, VenueMachine] = {}
         self._urls: dict[str, str] = {}
         self._arbiter = Arbiter("import", rule_of)
@@ -69,8 +76,10 @@ class Importer:
         self._arbiter.release()
         self._deliver()
         self._write(0)
-        if self._sink is not None:
-            self._sink.flush()
+        self._keep_arrivals(is_due=True)
+        for sink in (self._sink, self._arrivals):
+            if sink is not None:
+                sink.flush()
         advance(self.capture.bytes_read)
 
     def _receive(self, record: CaptureRecord, number: int) -> None:
@@ -132,8 +141,11 @@ class Importer:
         return machine
 
     def _collect(self, line: str, machine: VenueMachine, ts_ns: Nanos) -> None:
-        for event in machine.events():
-            self._arbiter.receive(line, parse(encode(event, line)), ts_ns)
+        messages = [parse(encode(event, line)) for event in machine.events()]
+        if self._arrivals is not None and messages:
+            self._log.note(messages, ts_ns)
+        for message in messages:
+            self._arbiter.receive(line, message, ts_ns)
         machine.commands()
         self._deliver()
 
@@ -150,8 +162,20 @@ class Importer:
         self._arbiter.commands()
         for message in messages:
             self._apply(message)
+        if self._arrivals is not None:
+            self._log.give(messages)
+            self._keep_arrivals()
         self._pending += messages
         self._write(WRITE_EVERY_MESSAGES)
+
+    def _keep_arrivals(self, *, is_due: bool = False) -> None:
+        if self._arrivals is None:
+            return
+        self._log.cut(self._now_ns, is_due=is_due)
+        blocks = self._log.since(self._log.incarnation, self._logged)
+        if blocks:
+            self._logged += len(blocks)
+            self._arrivals.write(blocks, self._now_ns)
 
     def _write(self, pending_min: int) -> None:
         if len(self._pending) > pending_min:

@@ -14,7 +14,7 @@ from heapq import merge as merge_sorted
 
 from raytrade.core.book import L2Book
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, Resynced
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, Resynced, Stalled
 from raytrade.core.message import Message
 from raytrade.strategy.engine import EngineCommand, StrategyEngine
 
@@ -44,11 +44,11 @@ def _ranked(rank: int, stream: Iterable[Timed]) -> Iterator[tuple[Nanos, int, Me
 
 
 def apply(book: L2Book, event: Event) -> None:
-    """Move a book by an event of its instrument: a gap of the book channel makes it STALE, the next snapshot LIVE."""
+    """Move a book by an event of its instrument: a gap or stall makes it STALE, a snapshot or its end LIVE."""
     match event:
         case BookDelta() | BookSnapshot():
             book.apply(event)
-        case Gap(channel=Channel.BOOK):
+        case Gap(channel=Channel.BOOK) | Stalled(channel=Channel.BOOK):
             book.invalidate()
         case Resynced(channel=Channel.BOOK):
             book.revalidate()

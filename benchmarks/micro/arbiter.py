@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.micro.inputs import Feed, deltas_of, snapshot_of
 from benchmarks.micro.rounds import Benchmark, Contender, Work
 from raytrade.arbitration import Arbiter
+from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.message import Message, encode, parse
 from raytrade.rules import rule_of
 
@@ -39,7 +40,7 @@ def benchmark(feed: Feed) -> Benchmark:
     copies = [tuple(parse(encode(delta, line)) for line in LINES) for delta in deltas]
     start = parse(encode(snapshot_of(feed), LINES[0]))
 
-    def ours() -> Work:
+    def ours(log: ArrivalLog | None = None) -> Work:
         arbiter = Arbiter("arbiter", rule_of)
         arbiter.receive(LINES[0], start, 0)
         arbiter.output()
@@ -49,7 +50,12 @@ def benchmark(feed: Feed) -> Benchmark:
             for now_ns, (first, second) in enumerate(copies):
                 arbiter.receive(LINES[0], first, now_ns)
                 arbiter.receive(LINES[1], second, now_ns)
-                passed += len(arbiter.output())
+                given = arbiter.output()
+                passed += len(given)
+                if log is not None:
+                    log.note([first, second], now_ns)
+                    log.give(given)
+                    log.cut(now_ns)
             assert passed == len(copies)
 
         return work
@@ -57,6 +63,7 @@ def benchmark(feed: Feed) -> Benchmark:
     note = "order, holes, both lines' statistics"
     contenders = [
         Contender("raytrade, Arbiter", ours, note),
+        Contender("raytrade, with the log of arrivals", lambda: ours(ArrivalLog("arbiter", 1)), "both copies kept"),
         Contender("first id wins, a set", _plain(copies), "no order"),
     ]
     return Benchmark("arbiter", "Arbitration, two lines", "message (two copies)", len(copies), feed.source, contenders)

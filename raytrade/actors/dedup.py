@@ -13,6 +13,7 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
@@ -29,7 +30,7 @@ UNBOOKED_NS = 50 * MILLISECOND
 
 
 class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dedup is to do; `shard` is (number, of how many)."""
+    """What a dedup is to do; `shard` is (number, of how many). `arrivals`: keep a log of every copy."""
 
     name: str
     collectors: list[str]
@@ -37,6 +38,7 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     links: LinkSettings = LinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
+    arrivals: bool = False
 
 
 class Dedup:
@@ -53,6 +55,7 @@ class Dedup:
         self._lines_of: dict[str, dict[str, Message]] = {}
         self._unheard: dict[str, Message] = {}
         self._asked: dict[str, int] = {}
+        self._arrivals = ArrivalLog(plan.name, secrets.randbits(62) | 1) if plan.arrivals else None
         self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
@@ -71,13 +74,18 @@ class Dedup:
         if len(self._unbooked) >= UNBOOKED_MAX or now_ns - self._booked_ns >= UNBOOKED_NS:
             self._booked_ns = now_ns
             self._keep_books()
+        if self._arrivals is not None:
+            self._arrivals.cut(now_ns)
         due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
         return min(due) if due else None
 
     def _take(self, collector: str, data: bytes) -> None:
         now_ns = self._thread.clock.now_ns()
         receive = self._arbiter.receive
-        for message in self._upstreams.receive(collector, data, now_ns):
+        messages = self._upstreams.receive(collector, data, now_ns)
+        if self._arrivals is not None and messages:
+            self._arrivals.note(messages, now_ns)
+        for message in messages:
             if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
                 self._note_line(collector, message)
             elif self._unheard and message.line in self._unheard:
@@ -101,13 +109,18 @@ class Dedup:
         for line, line_up in self._lines_of.pop(collector, {}).items():
             self._unheard[line] = line_up
             down = LineDown(venue=line_up.instrument, cause=f"no link to {collector}", ts_recv_ns=now_ns)
-            self._arbiter.receive(line, parse(encode(down, line)), now_ns)
+            message = parse(encode(down, line))
+            if self._arrivals is not None:
+                self._arrivals.note([message], now_ns)
+            self._arbiter.receive(line, message, now_ns)
 
     def _give_out(self) -> None:
         messages = self._arbiter.output()
         if messages:
             self._publisher.append(messages)
             self._unbooked += messages
+            if self._arrivals is not None:
+                self._arrivals.give(messages)
         for wanted in self._arbiter.commands():
             self._request_snapshot(wanted.instrument)
 
@@ -158,6 +171,12 @@ class Dedup:
                 images.append(parse(encode(checked_image(book, rule), self.plan.name)))
         return images
 
+    def _arrivals_since(self, incarnation: int, number: int) -> list[bytes]:
+        if self._arrivals is None:
+            return []
+        self._arrivals.cut(self._thread.clock.now_ns(), is_due=True)
+        return self._arrivals.since(incarnation, number)
+
     def _wake(self, link: int, problem: str | None) -> None:
         self._thread.post(self._publisher.sent, link, problem)
 
@@ -194,6 +213,10 @@ class Dedup:
     def open_link(self, wish: bytes, reader: Any) -> int:
         """Open a link to `reader`; gives this writer's id."""
         return int(self._thread.call(self._open, msgspec.msgpack.decode(wish, type=OpenLink), reader))
+
+    def arrivals(self, incarnation: int, number: int) -> list[bytes]:
+        """Give the blocks of the log of copies from `number` on; see `ArrivalLog.since`."""
+        return list(self._thread.call(self._arrivals_since, incarnation, number))
 
     def set_collectors(self, names: list[str]) -> None:
         """Follow these collectors and no others."""

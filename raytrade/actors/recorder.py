@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import ray
 
+from raytrade.actors.arrivals import ArrivalsFeed
 from raytrade.actors.history import History
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
@@ -38,6 +39,7 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     sink: SinkSettings = SinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
+    arrivals: bool = False
 
 
 class Recorder:
@@ -46,7 +48,7 @@ class Recorder:
     def __init__(self, plan: RecorderPlan) -> None:
         self.plan = plan
         directory = Path(plan.directory)
-        self._sink = ParquetSink(directory, plan.sink, next_indexes(directory))
+        self._sink = ParquetSink(directory, plan.sink, next_indexes(directory), certify=True)
         self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
         self._history = History(directory)
         self._coverage: dict[str, Coverage] = {}
@@ -61,7 +63,22 @@ class Recorder:
         self._upstreams.positions = self._history.positions
         self._upstreams.set_writers(plan.dedups)
         self._go_on(plan.dedups)
+        self._arrivals = self._sink.arrivals() if plan.arrivals else None
         self._thread.start()
+        self._feed = (
+            ArrivalsFeed(plan.dedups, self._arrivals.cursors, self._fetched) if self._arrivals is not None else None
+        )
+
+    def _fetched(self, blocks: list[bytes]) -> None:
+        """Hand the blocks over and wait until they are taken (on the feed's thread)."""
+        self._thread.call(self._take_arrivals, blocks, timeout_s=60)
+
+    def _take_arrivals(self, blocks: list[bytes]) -> None:
+        assert self._arrivals is not None
+        try:
+            self._arrivals.write(blocks, self._thread.clock.now_ns())
+        except StorageError as error:
+            self._problem = str(error)
 
     def _go_on(self, dedups: list[str]) -> None:
         """Put the arbiter where the files end: what they hold is a copy, and what follows on needs no image."""
@@ -101,6 +118,8 @@ class Recorder:
             if now_ns - self._flushed_ns >= FLUSH_EVERY_NS:
                 self._flushed_ns = now_ns
                 self._sink.flush_due(now_ns)
+                if self._arrivals is not None:
+                    self._arrivals.flush_due(now_ns)
                 self._problem = ""
         except StorageError as error:
             self._problem = str(error)
@@ -131,11 +150,18 @@ class Recorder:
             "directory": self.plan.directory,
             "problem": self._problem,
             "sink": msgspec.to_builtins(self._sink.counts),
+            "arrivals": self._arrivals_status(),
             "coverage": msgspec.to_builtins(self._coverage),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
         }
+
+    def _arrivals_status(self) -> dict[str, int]:
+        sink = self._arrivals
+        if sink is None:
+            return {}
+        return {"rows": sink.rows_written, "bytes": sink.bytes_written, "blocks_missing": sink.blocks_missing}
 
     def _release(self) -> None:
         self._arbiter.release()
@@ -145,6 +171,15 @@ class Recorder:
         self._write(self._thread.clock.now_ns())
         try:
             self._sink.flush()
+            if self._arrivals is not None:
+                self._arrivals.flush()
+        except StorageError as error:
+            return str(error)
+        return ""
+
+    def _close(self) -> str:
+        try:
+            self._sink.close()
         except StorageError as error:
             return str(error)
         return ""
@@ -158,6 +193,8 @@ class Recorder:
     def set_dedups(self, names: list[str]) -> None:
         """Follow these replicas and no others."""
         self._thread.post(self._upstreams.set_writers, names)
+        if self._feed is not None:
+            self._feed.set_dedups(names)
 
     def flush(self) -> str:
         """Write everything taken so far; gives the problem, or an empty text."""
@@ -169,7 +206,9 @@ class Recorder:
 
     def stop(self) -> str:
         """Write everything and end; gives the problem, or an empty text."""
+        if self._feed is not None:
+            self._feed.stop()
         self._thread.call(self._release)
-        problem = self.flush()
+        problem = self.flush() or str(self._thread.call(self._close, timeout_s=120))
         self._thread.stop()
         return problem

@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from raytrade.cli import captures, chaos, demonstration, emulation, pipelines, reading, simulation, venues
+from raytrade.cli import captures, chaos, demonstration, emulation, pipelines, proofs, reading, simulation, venues
 from raytrade.errors import ConfigError, RaytradeError
 
 INTERRUPTED = 130
@@ -30,6 +30,7 @@ pipelines.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
+proofs.register(app)
 reading.register(app)
 simulation.register(app)
 chaos.register(app)

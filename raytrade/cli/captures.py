@@ -45,15 +45,17 @@ def import_captures(
     if book is not None:
         _check_writable(book)
     opened = [_open(path) for path in captures]
-    sink = ParquetSink(out)
+    sink = ParquetSink(out, certify=True)
+    arrivals = sink.arrivals()
     books: JsonObject = {}
     problems: list[str] = []
     for capture in opened:
-        importer = Importer(capture, sink)
+        importer = Importer(capture, sink, arrivals)
         _run(importer)
         books |= importer.final_books()
         _print(capture, importer.summary(), as_json)
         problems += _problems(importer)
+    sink.close()
     if book is not None:
         _write_books(book, books)
     for problem in problems:

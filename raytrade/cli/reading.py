@@ -229,7 +229,9 @@ class Session:
         counts = self._counts.get(message.instrument)
         if counts is None:
             counts = self._counts[message.instrument] = dict.fromkeys(_COUNTED, 0)
-        name = "images" if message.flags & Flag.IMAGE else _NAMES[message.kind]
+        name = "images" if message.flags & Flag.IMAGE else _NAMES.get(message.kind)
+        if name is None:
+            return
         counts[name] += 1
         if message.kind is not Kind.TRADE:
             counts["levels"] += message.bid_count + message.ask_count

@@ -144,6 +144,7 @@ def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Plac
                 shard=(shard, config.dedup.shards),
                 same_node=config.links.same_node,
                 links=config.links.settings(),
+                arrivals=any(recorder.arrivals for recorder in config.recorders),
             )
             placed = places.place(plan, fitting, f"{config.name}/{shard}", taken)
             taken |= {placement.node.node_id for placement in placed}
@@ -199,4 +200,5 @@ def _recorder(config: Config, part: RecorderConfig) -> RecorderPlan:
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
         sink=part.sink(),
+        arrivals=part.arrivals,
     )

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raytrade.core.events import Channel
+from raytrade.storage.merging import is_fill
 from raytrade.storage.runs import Run
 from raytrade.storage.segments import Segment, read_rows
 from raytrade.storage.source import Stream
@@ -68,9 +69,10 @@ def _coverage(stream: Stream) -> list[dict[str, object]]:
         order = np.argsort(known)
         first = run.units[0].index_first
         expected = numbered_to + 1 if first > numbered_to else 0
-        numbered_to = run.units[-1].index_last
-        if run.index_from > first:
-            expected = run.index_from
+        if not is_fill(run.start):
+            numbered_to = max(numbered_to, run.units[-1].index_last)
+        if run.index_from > first or is_fill(run.start):
+            expected = max(run.index_from, first)
         _note_missing(known[order], places[order], expected, [days[date] for _, date in starts])
     return [_row(stream, date, day) for date, day in sorted(days.items()) if day.first is not None]
 

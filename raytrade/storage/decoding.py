@@ -1,7 +1,8 @@
 """Rows of the recorded tables turned back into messages, whole columns at a time.
 
 The inverse of `raytrade.storage.schema`: levels go from decimal columns straight into the bytes of a message, without
-a Python object per row. What the tables do not hold (the venue's checksum) is not claimed: `CHECKED` is taken off.
+a Python object per row. What a file does not hold (the venue's checksum, in the first ones) is not claimed: `CHECKED`
+is taken off.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ BOOK_COLUMNS = [
     "size_scale",
     "depth",
     "flags",
+    "checksum",
 ]
 TRADE_COLUMNS = [
     "index",
@@ -178,7 +180,9 @@ def _book_block(instrument: str, rows: Rows, ends: np.ndarray, path: str) -> lis
         headers[name] = first[name]
     headers["kind"] = np.where(first["is_snapshot"], int(Kind.SNAPSHOT), int(Kind.DELTA))
     headers["channel"] = int(Channel.BOOK)
-    headers["flags"] = first["flags"].astype(np.uint16) & _PLAIN_FLAGS | np.where(is_wide, int(Flag.WIDE), 0)
+    kept = _PLAIN_FLAGS | int(Flag.CHECKED) if "checksum" in first else _PLAIN_FLAGS
+    headers["flags"] = first["flags"].astype(np.uint16) & kept | np.where(is_wide, int(Flag.WIDE), 0)
+    headers["state_hash"] = first.get("checksum", 0)
     headers["bid_count"], headers["ask_count"] = bids, asks
     headers["length"] += (level_counts * np.where(is_wide, 2 * _LEVEL_BYTES, _LEVEL_BYTES)).astype(np.uint32)
     levels = _level_bytes(rows, np.repeat(is_wide, ends - starts) | (side == 0), path)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raytrade.core.events import Channel
 from raytrade.errors import ConfigError, StorageError
@@ -23,7 +24,7 @@ from raytrade.storage.coverage import COVERAGE
 from raytrade.storage.quotes import BBO, quotes_of
 from raytrade.storage.recording import Recording
 from raytrade.storage.runs import INDEX_MAX, Run
-from raytrade.storage.schema import BOOK, TRADES
+from raytrade.storage.schema import ADDED, BOOK, TRADES
 from raytrade.storage.segments import SCHEMAS, verify
 from raytrade.storage.source import TIME_MIN
 
@@ -32,7 +33,14 @@ TIME_MAX = -TIME_MIN
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException)
 """What no damage of a file can cause."""
 _TABLES = {"book": (Channel.BOOK, BOOK), "trades": (Channel.TRADES, TRADES)}
-_SQL_TYPES = {"int64": "BIGINT", "int32": "INTEGER", "int16": "SMALLINT", "int8": "TINYINT", "bool": "BOOLEAN"}
+_SQL_TYPES = {
+    "int64": "BIGINT",
+    "int32": "INTEGER",
+    "int16": "SMALLINT",
+    "int8": "TINYINT",
+    "uint32": "UINTEGER",
+    "bool": "BOOLEAN",
+}
 
 
 class Database:
@@ -141,8 +149,10 @@ def _quoted(text: str) -> str:
 
 def _select(paths: Iterable[Path], schema: pa.Schema, number: int, bounds: tuple[int, int] | None) -> str:
     """Give the statement over some files; names are those of the directories."""
+    paths = list(paths)
     files = ", ".join(_quoted(str(path)) for path in paths)
-    columns = ", ".join(f'"{name}"' for name in schema.names)
+    lacking = {name for name in ADDED.intersection(schema.names) if not any(_has(path, name) for path in paths)}
+    columns = ", ".join(f'0 AS "{name}"' if name in lacking else f'"{name}"' for name in schema.names)
     where = f" WHERE index BETWEEN {bounds[0]} AND {bounds[1]}" if bounds is not None else ""
     return (
         f"SELECT venue || ':' || instrument AS instrument, venue, instrument AS symbol, date, {number} AS run, "
@@ -150,6 +160,13 @@ def _select(paths: Iterable[Path], schema: pa.Schema, number: int, bounds: tuple
         f"hive_types = {{'venue': VARCHAR, 'instrument': VARCHAR, 'channel': VARCHAR, 'date': VARCHAR}}, "
         f"file_row_number = true, union_by_name = true){where}"
     )
+
+
+def _has(path: Path, column: str) -> bool:
+    """Tell whether a file has a column; DuckDB itself will say so if it cannot be read."""
+    with suppress(OSError, pa.ArrowException):
+        return column in pq.read_schema(path).names
+    return False
 
 
 def _nothing(schema: pa.Schema) -> str:

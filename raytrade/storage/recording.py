@@ -18,22 +18,24 @@ import pyarrow as pa
 
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, GapKind, Trade
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, GapKind, Resynced, Stalled, Trade
 from raytrade.core.instrument import Filter, instrument_name
 from raytrade.core.message import decode, encode, parse
 from raytrade.errors import ConfigError, StorageError
 from raytrade.replay import Timed, apply, merge
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
+from raytrade.storage.merging import put_together
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
-from raytrade.storage.runs import place_gaps, runs_of, settle
+from raytrade.storage.runs import place_gaps, runs_of
 from raytrade.storage.schema import GAPS
-from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, start_of, verify
+from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
 from raytrade.storage.source import Stream, messages_of
+from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
 
 StreamKey = tuple[str, Channel]
-RecordedEvent = BookSnapshot | BookDelta | Trade | Gap
+RecordedEvent = BookSnapshot | BookDelta | Trade | Gap | Stalled | Resynced
 _Read = TypeVar("_Read")
 _Arguments = ParamSpec("_Arguments")
 
@@ -58,6 +60,7 @@ class Recording:
         self._folders = _folders_of(directory)
         self._streams: dict[StreamKey, Stream] = {}
         self._gaps: list[tuple[str, pa.Table]] | None = None
+        self._states: list[Placed] | None = None
         self._end_ns: Nanos | None = None
 
     # What there is.
@@ -170,8 +173,8 @@ class Recording:
     def book_at(self, instrument: str, at: Instant) -> L2Book:
         """Give the book as it was known at an instant.
 
-        Its state is SYNCING before the first whole book, STALE inside a gap, between recordings, and after the last
-        receive time of the whole recording; else LIVE.
+        Its state is SYNCING before the first whole book, STALE inside a gap, while no line was up, between recordings,
+        and after the last receive time of the whole recording; else LIVE.
 
         Raises:
             ConfigError: the instrument is not recorded, or the time cannot be read.
@@ -250,6 +253,10 @@ class Recording:
         """
         return self._known(instrument, channel)
 
+    def folders(self) -> dict[StreamKey, Path]:
+        """Give the folder of each stream."""
+        return dict(self._folders)
+
     def segment_paths(self, instrument: str, channel: Channel) -> list[Path]:
         """Give the files of a stream that are not left out."""
         skipped = {error.path for error in self.skipped}
@@ -277,9 +284,10 @@ class Recording:
             paths = self.segment_paths(*key)
             segments = [self._try(self._segment, path, key[1]) for path in paths]
             found = runs_of([segment for segment in segments if segment is not None])
-            runs = settle(*key, found)
-            gaps = [pair for pair in self._recorded_gaps() if (pair[1].instrument, pair[1].channel) == key]
+            runs = put_together(*key, found)
+            gaps = [pair for pair in self.recorded_gaps() if (pair[1].instrument, pair[1].channel) == key]
             place_gaps(runs, gaps, {run.start for run in found} - {run.start for run in runs})
+            place_states(runs, [row for row in self._recorded_states() if (row[2].instrument, row[2].channel) == key])
             stream = self._streams[key] = Stream(*key, runs)
         return stream
 
@@ -314,7 +322,21 @@ class Recording:
             self._gaps = [(start, table) for start, table in tables if table is not None]
         return self._gaps
 
-    def _recorded_gaps(self) -> Iterator[tuple[str, Gap]]:
+    def _recorded_states(self) -> list[Placed]:
+        if self._states is None:
+            paths = sorted((self.directory / "states").glob("*.parquet"))
+            tables = [(path, self._try(read_states, path)) for path in paths]
+            self._states = [
+                row for path, table in tables if table is not None for row in states_of(start_of(path), table, path)
+            ]
+        return self._states
+
+    def recorded_gaps(self) -> Iterator[tuple[str, Gap]]:
+        """Give the gaps that were recorded, each beside the start that wrote it.
+
+        Raises:
+            StorageError: a segment cannot be read, or has a gap of unknown kind.
+        """
         for start, table in self._gap_tables():
             for row in table.to_pylist():
                 try:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from raytrade.arbitration import Rule
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Flag, Gap, GapKind
+from raytrade.core.events import Channel, Flag, Gap, GapKind, Resynced, Stalled
 from raytrade.errors import ConfigError
 from raytrade.rules import rule_of
 from raytrade.storage.segments import Group, Segment, read_rows
@@ -30,6 +30,9 @@ LEAP_NS: Nanos = 3600 * SECOND
 RESET_NS: Nanos = SECOND
 """By how much a known id must be later than all before to count as one of restarted ids."""
 INDEX_MAX = 2**63 - 1
+
+Note = Gap | Stalled | Resynced
+"""What stands between messages."""
 
 Piece = tuple[Segment, list[int]]
 """Row groups of one segment, by number."""
@@ -53,15 +56,18 @@ class Unit(msgspec.Struct, kw_only=True):
 class Run(msgspec.Struct, kw_only=True):
     """One start of a recorder; only the indexes from `index_from` up to `index_to` (inside) are taken.
 
-    `opening` is a gap before the first message; `gaps` stand behind the message with the index beside them.
+    `opening` is a gap before the first message; `gaps` (and stalls, and their ends) stand behind the message with the
+    index beside them.
     """
 
     start: str
     units: list[Unit]
     index_from: int = 0
     index_to: int = INDEX_MAX
-    opening: Gap | None = None
-    gaps: list[tuple[int, Gap]] = []
+    opening: Note | None = None
+    gaps: list[tuple[int, Note]] = []
+    is_continued: bool = False
+    """The next run provably goes on behind `index_to`: a gap that once stood there has been filled."""
 
     @property
     def taken(self) -> list[Unit]:
@@ -89,6 +95,7 @@ class Heads(msgspec.Struct):
     ts_recv_ns: np.ndarray
     is_snapshot: np.ndarray
     is_applied: np.ndarray
+    flags: np.ndarray
 
 
 def runs_of(segments: list[Segment]) -> list[Run]:
@@ -166,7 +173,7 @@ def heads_of(units: list[Unit]) -> Heads:
         ids, id_prev, epoch = columns["id_last"], columns["id_prev"], columns["epoch"]
         is_snapshot = columns["is_snapshot"]
     is_applied = flags & Flag.UNAPPLIED == 0
-    return Heads(columns["index"], ids, id_prev, epoch, columns["ts_recv_ns"], is_snapshot, is_applied)
+    return Heads(columns["index"], ids, id_prev, epoch, columns["ts_recv_ns"], is_snapshot, is_applied, flags)
 
 
 def _head_rows(unit: Unit, channel: Channel) -> pa.Table:
@@ -198,7 +205,7 @@ def settle(instrument: str, channel: Channel, runs: list[Run]) -> list[Run]:
         if not run.taken:
             continue
         if before is not None and channel is Channel.BOOK:
-            run.opening = _opening(instrument, before, run)
+            run.opening = opening_of(instrument, before, run)
         settled.append(run)
     return settled
 
@@ -207,7 +214,7 @@ def _cut(before: Run, run: Run) -> None:
     """Set `index_from` of the run (or `index_to` of the one before) so that nothing is there twice."""
     latest_ns = before.ts_last_ns
     known = max(unit.id_last for unit in before.taken)
-    if _has_global_ids(before) and _has_global_ids(run):
+    if has_global_ids(before) and has_global_ids(run):
         if min(unit.id_first for unit in run.units) > known:
             return
         if run.ts_first_ns <= latest_ns + RESET_NS:
@@ -221,7 +228,8 @@ def _cut(before: Run, run: Run) -> None:
             _take_over(before, run, latest_ns)
 
 
-def _has_global_ids(run: Run) -> bool:
+def has_global_ids(run: Run) -> bool:
+    """Tell whether the ids of a run are the venue's own."""
     return all(not unit.has_epochs and unit.id_last > 0 for unit in run.units)
 
 
@@ -274,13 +282,13 @@ def _take_over(before: Run, run: Run, latest_ns: Nanos) -> None:
         before.index_to = int(earlier.index[np.argmax(is_overtaken)]) - 1
 
 
-def _opening(instrument: str, before: Run, run: Run) -> Gap | None:
+def opening_of(instrument: str, before: Run, run: Run) -> Gap | None:
     """Give the gap between two runs of a book, None where the later one goes on from the earlier one."""
     first = heads_of(run.taken[:1])
     at = int(np.argmax(first.index >= run.index_from))
     id_prev, id_last = (_last_id(before) if before.taken else 0), int(first.ids[at])
     is_delta = bool(first.is_applied[at]) and not first.is_snapshot[at]
-    is_comparable = is_delta and _has_global_ids(before) and _has_global_ids(run)
+    is_comparable = is_delta and has_global_ids(before) and has_global_ids(run)
     if is_comparable and _follows(instrument, id_prev, int(first.id_prev[at])):
         return None
     return Gap(
@@ -322,6 +330,7 @@ def place_gaps(runs: list[Run], gaps: list[tuple[str, Gap]], left_out: set[str])
         if own or (runs and start not in left_out):
             _place(runs, own or runs, gap, known)
     for run in runs:
+        run.gaps = [pair for pair in run.gaps if not (run.is_continued and pair[0] == run.index_to)]
         run.gaps.sort(key=lambda pair: (pair[0], pair[1].ts_recv_ns))
 
 
@@ -333,9 +342,12 @@ def _place(runs: list[Run], own: list[Run], gap: Gap, known: dict[int, Heads]) -
         return
     earlier = [place for place in places if place[0] <= gap.ts_recv_ns]
     at = max if earlier else min
-    _, index, run = at(earlier or places, key=lambda place: place[:2])
-    if run.index_from <= index <= run.index_to:
-        run.gaps = [*run.gaps, (index, gap)]
+    time_ns, index, _ = at(earlier or places, key=lambda place: place[:2])
+    for place in places:
+        run = place[2]
+        if place[:2] == (time_ns, index) and run.index_from <= index <= run.index_to:
+            run.gaps = [*run.gaps, (index, gap)]
+            return
 
 
 def _places(run: Run, gap: Gap, known: dict[int, Heads]) -> Iterator[tuple[Nanos, int, Run]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from raytrade.core.events import Channel, Flag, Gap, Side, Trade
+from raytrade.core.events import Channel, Flag, Gap, Resynced, Side, Stalled, Trade
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 
@@ -41,9 +41,15 @@ BOOK = pa.schema(
         ("size_scale", pa.int8()),
         ("depth", pa.int32()),
         ("flags", pa.int16()),
+        ("checksum", pa.uint32()),
     ],
     metadata=_METADATA,
 )
+ADDED = frozenset({"checksum"})
+"""Columns that came after the first recordings: where a file has none of them they are 0.
+
+`checksum`: the venue's own checksum of the book after the message, where the flag `CHECKED` is set.
+"""
 TRADES = pa.schema(
     [
         *_COMMON,
@@ -58,6 +64,23 @@ TRADES = pa.schema(
     ],
     metadata=_METADATA,
 )
+STATES = pa.schema(
+    [
+        ("instrument", pa.string()),
+        ("channel", pa.string()),
+        ("index", pa.int64()),
+        ("ts_recv_ns", pa.int64()),
+        ("state", pa.string()),
+        ("epoch", pa.int64()),
+        ("id_last", pa.int64()),
+        ("cause", pa.string()),
+    ],
+    metadata=_METADATA,
+)
+"""When a stream was not to be trusted though nothing was lost: `stalled`, and `resynced` when that was over.
+
+A row stands before the message with its index.
+"""
 GAPS = pa.schema(
     [
         ("instrument", pa.string()),
@@ -128,6 +151,7 @@ def book_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
         repeated([message.size_scale for message in messages], np.int8),
         repeated([message.depth for message in messages], np.int32),
         repeated([message.flags for message in messages], np.int16),
+        repeated([message.state_hash if message.flags & Flag.CHECKED else 0 for message in messages], np.uint32),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=BOOK)
 
@@ -173,6 +197,24 @@ def trade_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
 
 def _wide_decimals_mixed(values: list[tuple[int, int]]) -> pa.Array:
     return _wide_decimals([value * 10 ** (FRACTION_DIGITS_MAX - scale) for value, scale in values], FRACTION_DIGITS_MAX)
+
+
+def state_rows(states: list[tuple[int, Stalled | Resynced]]) -> pa.RecordBatch:
+    """Turn what was said of streams, each before the message with the index beside it, into rows of `STATES`."""
+    rows = [
+        {
+            "instrument": event.instrument,
+            "channel": Channel(event.channel).name.lower(),
+            "index": index,
+            "ts_recv_ns": event.ts_recv_ns,
+            "state": type(event).__name__.lower(),
+            "epoch": event.epoch if isinstance(event, Resynced) else 0,
+            "id_last": event.id_last if isinstance(event, Resynced) else 0,
+            "cause": event.cause if isinstance(event, Stalled) else "",
+        }
+        for index, event in states
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=STATES)
 
 
 def gap_rows(gaps: list[Gap]) -> pa.RecordBatch:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Channel
 from raytrade.errors import StorageError
-from raytrade.storage.schema import BOOK, GAPS, TABLE_VERSION, TRADES
+from raytrade.storage.schema import ADDED, BOOK, GAPS, STATES, TABLE_VERSION, TRADES
 
 SCHEMAS = {Channel.BOOK: BOOK, Channel.TRADES: TRADES}
 STREAM_BUFFER_BYTES = 64 * 1024
@@ -83,6 +84,8 @@ def _check_schema(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
         raise StorageError(str(path), problem)
     for field in wanted:
         at = found.get_field_index(field.name)
+        if at < 0 and field.name in ADDED:
+            continue
         if at < 0:
             raise StorageError(str(path), f"is no segment of a recording: no column {field.name}")
         if _plain(found.field(at).type) != _plain(field.type):
@@ -161,6 +164,8 @@ def read_rows(
     try:
         with pq.ParquetFile(segment.path, page_checksum_verification=True) as file:
             table = file.read_row_groups(groups, columns=wanted, use_threads=use_threads)
+            for name in ADDED.intersection(wanted).difference(table.column_names):
+                table = table.append_column(name, pa.array(np.zeros(table.num_rows, np.uint32)))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(segment.path, error) from None
     return table.select(wanted).cast(pa.schema([schema.field(name) for name in wanted]))
@@ -175,6 +180,19 @@ def read_gaps(path: Path) -> pa.Table:
     with open_file(path, GAPS) as file:
         try:
             return file.read(columns=GAPS.names).select(GAPS.names).cast(GAPS)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(path, error) from None
+
+
+def read_states(path: Path) -> pa.Table:
+    """Read a segment of the states.
+
+    Raises:
+        StorageError: it cannot be read or is not one of ours.
+    """
+    with open_file(path, STATES) as file:
+        try:
+            return file.read(columns=STATES.names).select(STATES.names).cast(STATES)
         except (OSError, pa.ArrowException) as error:
             raise unreadable(path, error) from None
 

@@ -1,6 +1,7 @@
 """`ParquetSink`: the arbitrated stream into immutable Parquet segments.
 
-Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet`` and ``gaps/<segment>.parquet`` under one directory.
+Layout: ``venue=V/instrument=S/channel=C/date=D/<segment>.parquet``, ``gaps/<segment>.parquet`` and
+``states/<segment>.parquet`` under one directory.
 A segment is written whole into a temporary file, synced, and renamed; its name is unique to this start of
 the program, so no segment is ever opened again or overwritten. What was taken but not yet written is kept in
 memory until the write has succeeded. A message gets its `index` when it is taken, so that the index tells the
@@ -9,26 +10,26 @@ order of the stream whichever segment is closed first.
 
 from __future__ import annotations
 
-import os
 import secrets
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Flag, Gap
+from raytrade.core.events import Channel, Flag, Gap, Resynced, Stalled
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
-from raytrade.storage.schema import BOOK, GAPS, TRADES, book_rows, gap_rows, trade_rows
+from raytrade.storage.arrivals import ArrivalSink
+from raytrade.storage.certifier import Certifier, copies_of
+from raytrade.storage.files import reason_of, write_table
+from raytrade.storage.schema import BOOK, GAPS, STATES, TRADES, book_rows, gap_rows, state_rows, trade_rows
 
-PAGE_BYTES = 64 * 1024
-"""Pages this small keep the memory of a reader that merges many streams small; each has a checksum."""
+DAY_NS: Nanos = 86_400 * SECOND
 
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
@@ -80,26 +81,36 @@ class ParquetSink:
         directory: Path,
         settings: SinkSettings | None = None,
         indexes: dict[tuple[str, Channel], int] | None = None,
+        *,
+        certify: bool = False,
+        start: str = "",
     ) -> None:
-        """`indexes`: where the count of each stream goes on, for a directory that holds some of it already."""
+        """`indexes`: where the count of each stream goes on, for a directory that holds some of it already.
+
+        `certify`: keep accounts of what is written, and write a certificate of each hour; see `flush_due` and `close`.
+        `start`: the name of this start of the program, instead of one that is drawn.
+        """
         self.directory = directory
         self._settings = settings or SinkSettings()
         self._partitions: dict[tuple[str, Channel, int], _Partition] = {}
         self._indexes = dict(indexes or {})
         self._gaps: list[Gap] = []
-        self._start = f"{secrets.token_hex(4)}"
+        self._states: list[tuple[int, Stalled | Resynced]] = []
+        self._stalled: set[tuple[str, Channel]] = set()
+        self.start = start or secrets.token_hex(4)
+        self.certifier = Certifier(directory, self.start, dict(self._indexes)) if certify else None
         self._segments = 0
         self.counts = SinkCounts()
         self._check_writable()
 
     def _check_writable(self) -> None:
-        probe = self.directory / f".{self._start}.probe"
+        probe = self.directory / f".{self.start}.probe"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StorageError(str(self.directory), f"not writable: {_reason(error)}") from None
+            raise StorageError(str(self.directory), f"not writable: {reason_of(error)}") from None
 
     def write(self, messages: list[Message], now_ns: Nanos) -> None:
         """Take messages of any streams; closes the segments that are full.
@@ -116,6 +127,8 @@ class ParquetSink:
                     full.append(partition)
             elif message.kind is Kind.GAP:
                 self._receive_gap(message)
+            elif message.kind is Kind.STALLED or message.kind is Kind.RESYNCED:
+                self._receive_state(message)
         for partition in full:
             self._close(partition)
 
@@ -136,6 +149,18 @@ class ParquetSink:
         self._gaps.append(gap)
         self.counts.gaps += 1
 
+    def _receive_state(self, message: Message) -> None:
+        """Keep what a reader must know beside the messages: a stall, and its end."""
+        event = decode(message)
+        assert isinstance(event, Stalled | Resynced)
+        if isinstance(event, Stalled):
+            self._stalled.add(message.stream)
+        elif message.stream not in self._stalled:
+            return
+        else:
+            self._stalled.discard(message.stream)
+        self._states.append((self._indexes.get(message.stream, 0), event))
+
     def _is_full(self, partition: _Partition) -> bool:
         settings = self._settings
         return (
@@ -144,7 +169,7 @@ class ParquetSink:
         )
 
     def _partition(self, message: Message) -> _Partition:
-        day = (message.ts_venue_ns or message.ts_recv_ns) // (86_400 * SECOND)
+        day = (message.ts_venue_ns or message.ts_recv_ns) // DAY_NS
         key = (message.instrument, message.channel, day)
         partition = self._partitions.get(key)
         if partition is None:
@@ -167,7 +192,10 @@ class ParquetSink:
         for partition in list(self._partitions.values()):
             if partition.messages and now_ns - partition.opened_ns >= age_ns:
                 self._close(partition)
-        self._write_gaps()
+        self._write_notes()
+        if self.certifier is not None and self.certifier.is_due(now_ns):
+            self.flush()
+            self.certifier.certify(now_ns)
 
     def flush(self) -> None:
         """Close every segment.
@@ -178,18 +206,40 @@ class ParquetSink:
         for partition in list(self._partitions.values()):
             if partition.messages:
                 self._close(partition)
-        self._write_gaps()
+        self._write_notes()
 
     def _close(self, partition: _Partition) -> None:
         messages = partition.messages
         table = pa.Table.from_batches(self._batches(messages, partition.indexes))
         self._write_segment(partition.directory, table)
+        if self.certifier is not None:
+            self.certifier.take(*messages[0].stream, table)
         counts = self.counts
         counts.messages += len(messages)
         counts.rows += table.num_rows
         counts.messages_pending -= len(messages)
         counts.bytes_pending -= partition.bytes_pending
         partition.messages, partition.indexes, partition.bytes_pending = [], [], 0
+
+    def write_rows(self, instrument: str, channel: Channel, rows: pa.Table) -> None:
+        """Write rows as they are read from another recording; their indexes go on from those written before.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        key = (instrument, channel)
+        index = rows.column("index").to_numpy()
+        first = self._indexes.get(key, 0)
+        numbers = first + np.cumsum(np.append(0, np.diff(index) != 0))
+        self._indexes[key] = int(numbers[-1]) + 1
+        rows = rows.set_column(0, "index", pa.array(numbers))
+        venue_ns, recv_ns = rows.column("ts_venue_ns").to_numpy(), rows.column("ts_recv_ns").to_numpy()
+        days = np.where(venue_ns > 0, venue_ns, recv_ns) // DAY_NS
+        for day in np.unique(days).tolist():
+            part = rows.filter(pa.array(days == day)) if days[0] != day or days.min() != days.max() else rows
+            self._write_segment(self._partition_directory(instrument, channel, day), part)
+            if self.certifier is not None:
+                self.certifier.take(instrument, channel, part)
 
     def _batches(self, messages: list[Message], indexes: list[int]) -> list[pa.RecordBatch]:
         """Cut the messages where scale or width change; each run becomes one batch."""
@@ -199,67 +249,44 @@ class ParquetSink:
         batches = [rows(messages[start:end], indexes[start:end]) for start, end in runs]
         return [batch.cast(BOOK if rows is book_rows else TRADES) for batch in batches]
 
-    def _write_gaps(self) -> None:
+    def _write_notes(self) -> None:
         if self._gaps:
             self._write_segment(self.directory / "gaps", pa.Table.from_batches([gap_rows(self._gaps)], GAPS))
             self._gaps = []
+        if self._states:
+            table = pa.Table.from_batches([state_rows(self._states)], STATES)
+            self._write_segment(self.directory / "states", table)
+            self._states = []
 
     def _write_segment(self, directory: Path, table: pa.Table) -> None:
-        path = self._unused_path(directory)
-        temporary = path.with_suffix(".part")
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            pq.write_table(
-                table,
-                temporary,
-                compression=self._settings.compression,
-                write_page_checksum=True,
-                data_page_size=PAGE_BYTES,
-            )
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            size = temporary.stat().st_size
-            temporary.rename(path)
-            _sync_directory(directory)
-        except OSError as error:
-            _discard(temporary, path)
-            raise StorageError(str(path), f"cannot be written: {_reason(error)}") from None
-        except BaseException:
-            _discard(temporary, path)
-            raise
+        self.counts.bytes_written += write_table(
+            self._unused_path(directory), table, compression=self._settings.compression
+        )
         self.counts.segments += 1
-        self.counts.bytes_written += size
 
     def _unused_path(self, directory: Path) -> Path:
         while True:
             self._segments += 1
-            path = directory / f"{self._start}-{self._segments:06d}.parquet"
+            path = directory / f"{self.start}-{self._segments:06d}.parquet"
             if not path.exists():
                 return path
 
+    def arrivals(self) -> ArrivalSink:
+        """Give a sink for the log of arrivals beside this one, of the same start and in the same accounts."""
+        settings, certifier = self._settings, self.certifier
+
+        def count(table: pa.Table) -> None:
+            if certifier is not None:
+                certifier.take_copies(copies_of(table))
+
+        return ArrivalSink(self.directory, start=self.start, on_written=count, age_s_max=settings.segment_age_s_max)
+
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and certify it."""
         self.flush()
+        if self.certifier is not None:
+            self.certifier.close()
 
 
 def _layout(message: Message) -> tuple[int, int, int]:
     return message.price_scale, message.size_scale, message.flags & Flag.WIDE
-
-
-def _reason(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())
-
-
-def _discard(*paths: Path) -> None:
-    """Remove what a failed write has left, so that the next one does not write it twice."""
-    for path in paths:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

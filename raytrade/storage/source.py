@@ -19,7 +19,7 @@ from raytrade.core.events import Channel, Flag, Gap, GapKind
 from raytrade.core.message import Kind, Message, encode, parse
 from raytrade.errors import StorageError
 from raytrade.storage.decoding import COLUMNS, LINE, MESSAGES, Numbered
-from raytrade.storage.runs import INDEX_MAX, Piece, Run, Unit, heads_of
+from raytrade.storage.runs import INDEX_MAX, Note, Piece, Run, Unit, heads_of
 from raytrade.storage.schema import BOOK, TRADES
 from raytrade.storage.segments import Segment, read_rows, stream_rows
 
@@ -135,7 +135,7 @@ class _Walk:
         self._run = run
         self._index_from = index_from
         self._gaps = [(index, gap) for index, gap in run.gaps if index >= index_from]
-        self._waiting = [run.opening] if is_opened and run.opening is not None else []
+        self._waiting: list[Note] = [run.opening] if is_opened and run.opening is not None else []
         self._expected: int | None = None
         self._position = 0
 
@@ -189,8 +189,8 @@ class _Walk:
         )
 
 
-def _message(gap: Gap) -> Message:
-    return parse(encode(gap, LINE))
+def _message(note: Note) -> Message:
+    return parse(encode(note, LINE))
 
 
 def _blocks(stream: Stream, unit: Unit) -> Iterator[list[Numbered]]:

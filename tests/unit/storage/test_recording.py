@@ -73,8 +73,13 @@ def test_events_come_back_as_they_were_written(tmp_path: Path, seed: int, size: 
     assert len({path.parent.name for path in segments(tmp_path)}) == 2
 
 
-def test_a_checksum_that_is_not_recorded_is_not_claimed(tmp_path: Path) -> None:
+def test_a_checksum_comes_back_and_one_that_is_not_recorded_is_not_claimed(tmp_path: Path) -> None:
     record(tmp_path, [delta(1, 2, NOON_NS, flags=Flag.CHECKED | Flag.SPLICE, state_hash=77)])
+    (event,) = read(tmp_path)
+    assert isinstance(event, BookDelta)
+    assert (event.flags, event.state_hash) == (Flag.CHECKED | Flag.SPLICE, 77)
+    (segment,) = tmp_path.glob("venue=*/**/*.parquet")
+    pq.write_table(pq.ParquetFile(segment).read().drop_columns(["checksum"]), segment)
     (event,) = read(tmp_path)
     assert isinstance(event, BookDelta)
     assert (event.flags, event.state_hash) == (Flag.SPLICE, 0)
