@@ -1,6 +1,6 @@
 """Which host of which pool a node type gets: pure. Called by the node provider under the lock of its state.
 
-A *launch* is one use of a host by the cluster. Its id is never used twice, because the autoscaler takes an id that comes
+A *launch* is one use of a host by the cluster. Its id is never used twice: the autoscaler takes an id that comes
 back for the node that it has given up.
 """
 

@@ -170,6 +170,8 @@ class SshProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types here
             free = sorted(launches.free(hosts), key=lambda host: host not in answering)
             if not free:
                 raise PipelineError(f"no free host of type {node_type} (its pool: {', '.join(hosts) or 'empty'})")
+            if is_head:
+                launches.launches = {}
             ids = launches.start(free[:count], tags, lambda: secrets.token_hex(4))
             if is_head:
                 launches.head_id = ids[0]
@@ -217,7 +219,7 @@ class SshProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types here
         cli_logger.print("Stopping Ray on {}", host)
         runner.run(self._pools().stop_command, timeout=STOP_TIMEOUT_S)
 
-    def get_command_runner(  # noqa: PLR0913 - Ray's signature
+    def get_command_runner(
         self,
         log_prefix: str,
         node_id: str,
@@ -229,9 +231,7 @@ class SshProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types here
     ) -> CommandRunnerInterface:
         """Give Ray's own runner over ssh, which checks the hosts' keys where there is a list of them."""
         pools = self._pools()
-        runner = SSHCommandRunner(
-            log_prefix, node_id, self, auth_config, cluster_name, process_runner, use_internal_ip
-        )
+        runner = SSHCommandRunner(log_prefix, node_id, self, auth_config, cluster_name, process_runner, use_internal_ip)
         runner.ssh_options.arg_dict["Port"] = pools.ssh_port
         if pools.known_hosts:
             runner.ssh_options.arg_dict["StrictHostKeyChecking"] = "yes"

@@ -1,0 +1,82 @@
+"""``python -m tests.hosts``: a cluster on hosts of its own, brought up, hurt and taken down with Ray's own commands.
+
+Needs root, Linux and Debian's openssh-server, rsync and iproute2 (installed if missing). Exit status: 0 all as it must
+be, 1 not, 0 too where hosts cannot be made (said on standard output), unless RAYTRADE_NO_SKIP is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.hosts.course import Course, Failed, last_words
+from tests.hosts.network import Network, install_missing, reason_against
+from tests.hosts.report import Report
+from tests.hosts.site import HEAD, Site
+
+PLACE = Path("/var/tmp")
+PREFIX = "raytrade-hosts-"
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of runs that were killed."""
+    for path in PLACE.glob(f"{PREFIX}*"):
+        pid = path.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def quick(course: Course) -> None:
+    """The short course."""
+    course.start_hosts()
+    course.come_up(collectors=2)
+    course.join(collectors=3)
+    course.cut_off("desk", collectors=3)
+    course.lose("zurich", collectors=3)
+    course.latency("socket to strategy")
+    course.check()
+    course.go_down()
+
+
+def main() -> int:
+    """Run it; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.hosts", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the short course, under four minutes")
+    parser.add_argument("--rate", type=float, default=0.0, help="book updates per second")
+    arguments = parser.parse_args()
+    reason = reason_against() or install_missing()
+    if reason:
+        print(f"hosts: skipped: {reason}")
+        return 1 if os.environ.get("RAYTRADE_NO_SKIP") else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    remove_leftovers()
+    began = time.monotonic()
+    report = Report()
+    directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PLACE))
+    try:
+        site = Site(directory)
+        site.build_image()
+        network = Network(directory, sorted({sys.prefix, sys.base_prefix}))
+        course = Course(site, network, report, arguments.rate or 400)
+        try:
+            quick(course)
+        except Failed as error:
+            report.fail(f"{error}\n{last_words(course.host(HEAD))}")
+        finally:
+            network.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print(
+        f"{report.checks - len(report.failures)} passed, {len(report.failures)} failed ({time.monotonic() - began:.0f} s)"
+    )
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
