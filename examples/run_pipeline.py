@@ -1,7 +1,7 @@
 """The driver script: starts a pipeline on the Ray cluster it runs on, says what runs where, and ends.
 
-It waits for the nodes that the pipeline needs: `ray up` ends before they are all there. The actors are detached: they go on
-without this script. Run it again to see that they are there; stop them with
+It waits for the nodes that the pipeline needs: `ray up` ends before they are all there. The actors are detached: they
+go on without this script. Run it again to see that they are there; stop them with
 `raytrade stop`.
 
     ray submit cluster.yaml examples/run_pipeline.py /home/ubuntu/raytrade-project/examples/pipeline.yaml

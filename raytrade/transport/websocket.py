@@ -19,11 +19,14 @@ from websockets.protocol import State
 from websockets.uri import WebSocketURI, parse_uri
 
 from raytrade.errors import LineLost
+from raytrade.transport.egress import Egress, connect
 
 KEEPALIVE_S = 20.0
 """A ping goes out this often; if nothing at all came since the last one, the connection is dead."""
 WRITE_BYTES_MAX = 4 * 1024 * 1024
 """A venue that does not read what we send (pongs, subscriptions) for this much is given up."""
+
+DIRECT = Egress()
 
 OnFrame = Callable[[bytes], None]
 OnOpen = Callable[["Websocket"], None]
@@ -167,9 +170,9 @@ class Websocket(asyncio.Protocol):
 
 
 async def open_websocket(
-    url: str, on_open: OnOpen, on_frame: OnFrame, frame_bytes_max: int, timeout_s: float
+    url: str, on_open: OnOpen, on_frame: OnFrame, frame_bytes_max: int, timeout_s: float, egress: Egress = DIRECT
 ) -> Websocket:
-    """Connect and shake hands.
+    """Connect, by this way out, and shake hands.
 
     Raises:
         LineLost: no connection within `timeout_s`, or the venue refused it.
@@ -183,10 +186,12 @@ async def open_websocket(
     socket: Websocket | None = None
     try:
         async with asyncio.timeout(timeout_s):
+            is_direct = egress == DIRECT
             _, socket = await asyncio.get_running_loop().create_connection(
                 lambda: Websocket(uri, on_open, on_frame, frame_bytes_max),
-                uri.host,
-                uri.port,
+                uri.host if is_direct else None,
+                uri.port if is_direct else None,
+                sock=None if is_direct else await connect(uri.host, uri.port, egress),
                 ssl=context,
                 server_hostname=host,
             )

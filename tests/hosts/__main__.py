@@ -38,10 +38,15 @@ def quick(course: Course) -> None:
     course.come_up(collectors=2)
     course.join(collectors=3)
     course.cut_off("desk", collectors=3)
-    course.lose("zurich", collectors=3)
+    course.replace("zurich", collectors=3)
     course.latency("socket to strategy")
     course.check()
     course.go_down()
+
+
+def give_up(*_: object) -> None:
+    """Tell how far it came, and take everything down."""
+    raise Failed("ended by SIGTERM")
 
 
 def main() -> int:
@@ -54,7 +59,7 @@ def main() -> int:
     if reason:
         print(f"hosts: skipped: {reason}")
         return 1 if os.environ.get("RAYTRADE_NO_SKIP") else 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, give_up)
     remove_leftovers()
     began = time.monotonic()
     report = Report()
@@ -67,13 +72,14 @@ def main() -> int:
         try:
             quick(course)
         except Failed as error:
-            report.fail(f"{error}\n{last_words(course.host(HEAD))}")
+            report.fail(f"{error}\n{course.situation()}\n{last_words(course.host(HEAD))}")
         finally:
             network.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(
-        f"{report.checks - len(report.failures)} passed, {len(report.failures)} failed ({time.monotonic() - began:.0f} s)"
+        f"hosts: {report.checks - len(report.failures)} passed, {len(report.failures)} failed, "
+        f"{time.monotonic() - began:.0f} s"
     )
     return 1 if report.failures else 0
 

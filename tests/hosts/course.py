@@ -19,7 +19,8 @@ from tests.hosts.network import Host, Network
 from tests.hosts.report import Report
 from tests.hosts.site import GUEST, GUEST_INDEX, HEAD, INDEX, PIPELINE, PROJECT, SYMBOLS, VENUE, VENV, WORKERS, Site
 
-POLL_S = 0.25
+POLL_S = 0.5
+REBOOT_S = 5.0
 UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
 REDUNDANCY_S_MAX = 60.0
@@ -142,6 +143,19 @@ class Course:
         instruments = self.sentinel().get("engine", {}).get("instruments", {})
         return sum(part["counts"]["updates"] for part in instruments.values())
 
+    def situation(self) -> str:
+        """Describe what runs where, for who must find out what went wrong."""
+        try:
+            nodes = {node["id"]: node["address"] for node in self.ask("nodes")}
+            actors = self.ask("status", PIPELINE).get("actors", {})
+        except (Failed, OSError) as error:
+            return f"(no status: {error})"
+        lines = [f"nodes: {sorted(nodes.values())}"]
+        for name, actor in sorted(actors.items()):
+            where = nodes.get(actor["node"], "a dead node")
+            lines.append(f"{name} {actor['state']} on {where}: up {actor.get('up')} {actor.get('problems')}")
+        return "\n".join(lines)
+
     # The steps.
 
     def come_up(self, collectors: int) -> None:
@@ -192,25 +206,34 @@ class Course:
     def _is_on(self, actor: dict[str, Any], host: Host) -> bool:
         return any(node["id"] == actor["node"] and node["address"] == host.address for node in self.ask("nodes"))
 
-    def cut_off(self, name: str, collectors: int) -> None:
+    def cut_off(self, name: str, collectors: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         """A host's cable is out for half a minute."""
         host = self.host(name)
+        began = time.monotonic()
         host.partition(cut=True)
-        time.sleep(PARTITION_S)
+        meanwhile()
+        time.sleep(max(0.0, began + PARTITION_S - time.monotonic()))
         host.partition(cut=False)
-        took_s = self.until(lambda: self.is_redundant(collectors), "redundancy after the partition", 120)
+        took_s = self.until(lambda: self.is_redundant(collectors), "redundancy after the partition", 150)
         self.report.bounded(f"{name} cut off for 30 s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")
 
-    def lose(self, name: str, collectors: int) -> None:
-        """A host loses its power; the cluster takes another one of its pool."""
-        self.host(name).kill()
-        began = time.monotonic()
-        self.until(lambda: len(self.actors("collector")) < collectors or self._is_replaced(name), "the loss", 90)
-        self.until(lambda: self.is_redundant(collectors), "redundancy after the loss of a host", 180)
-        self.report.bounded(f"{name} lost: redundant again after", time.monotonic() - began, REDUNDANCY_S_MAX, "s")
+    def crash(self, name: str) -> None:
+        """A host dies with all that runs on it, and is there again, empty, a few seconds later."""
+        host = self.host(name)
+        host.kill()
+        time.sleep(REBOOT_S)
+        host.start()
 
-    def _is_replaced(self, name: str) -> bool:
-        return all(node["address"] != self.host(name).address for node in self.ask("nodes"))
+    def replace(self, name: str, collectors: int) -> None:
+        """The cluster starts Ray on another host of the pool, or on the same one again."""
+        began = time.monotonic()
+        was = {node["id"] for node in self.ask("nodes") if node["address"] == self.host(name).address}
+        self.crash(name)
+        gone = lambda: not was & {node["id"] for node in self.ask("nodes")}  # noqa: E731
+        self.until(gone, "the dead node is noticed", 150)
+        self.report.figure(f"{name} crashed: noticed after", time.monotonic() - began, "s")
+        self.until(lambda: self.is_redundant(collectors), "redundancy after a crash", 150)
+        self.report.bounded(f"{name} crashed: redundant again after", time.monotonic() - began, REDUNDANCY_S_MAX, "s")
 
     # The end.
 

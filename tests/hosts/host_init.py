@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,12 @@ def call(*command: str) -> None:
 
 
 def lay(root: Path, exposed: list[str]) -> None:
-    """Put the host's own folders in place; `exposed` paths inside them stay what they are outside."""
+    """Put the host's own folders in place; `exposed` paths inside them stay what they are outside.
+
+    A host that starts again finds its /root and its logs, and nothing of what ran.
+    """
+    for place in ("tmp", "run"):
+        shutil.rmtree(root / place, ignore_errors=True)
     for place in OWN_PLACES:
         (root / place[1:]).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)

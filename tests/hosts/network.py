@@ -192,6 +192,11 @@ class Host:
                 if process.stdout is not None:
                     process.stdout.close()
         self._wire = self._process = None
+        subprocess.run(
+            ["nsenter", "-t", str(self._bridge), "-n", "ip", "link", "del", f"v{self._index}"],
+            check=False,
+            capture_output=True,
+        )
 
 
 def read_line(stream: IO[str] | IO[bytes], wanted: str, who: str) -> None:

@@ -1,4 +1,4 @@
-"""Every cluster file against Ray's own schema, its labels against the example's selectors, and what security asks of it."""
+"""Every cluster file: Ray's own schema, its labels against the example's selectors, and what security asks of it."""
 
 from __future__ import annotations
 
