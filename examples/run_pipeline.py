@@ -23,11 +23,11 @@ NODES_TIMEOUT_S = 180.0
 
 def main(arguments: list[str]) -> int:
     """Start the pipeline of the given file (by default the one beside this script); gives the exit status."""
-    environment.prepare()
-    from raytrade.pipeline import driver
-
     path = Path(arguments[0]) if arguments else Path(__file__).with_name("pipeline.yaml")
     try:
+        environment.prepare()
+        from raytrade.pipeline import driver
+
         config = load_config(path)
         driver.join("auto")
         driver.wait_for_nodes(

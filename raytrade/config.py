@@ -280,5 +280,7 @@ _SECTIONS: dict[str, type[_Section]] = {
 
 
 def _known_keys(location: list[str]) -> list[str]:
+    if location[:2] == ["collectors", "egress"]:
+        return list(EgressConfig.model_fields)
     section = _SECTIONS[location[0]] if location else Config
     return list(section.model_fields)

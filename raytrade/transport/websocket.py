@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -186,15 +187,15 @@ async def open_websocket(
     socket: Websocket | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            is_direct = egress == DIRECT
-            _, socket = await asyncio.get_running_loop().create_connection(
-                lambda: Websocket(uri, on_open, on_frame, frame_bytes_max),
-                uri.host if is_direct else None,
-                uri.port if is_direct else None,
-                sock=None if is_direct else await connect(uri.host, uri.port, egress),
-                ssl=context,
-                server_hostname=host,
-            )
+            create = partial(asyncio.get_running_loop().create_connection, ssl=context, server_hostname=host)
+
+            def make() -> Websocket:
+                return Websocket(uri, on_open, on_frame, frame_bytes_max)
+
+            if egress == DIRECT:
+                _, socket = await create(make, uri.host, uri.port)
+            else:
+                _, socket = await create(make, sock=await connect(uri.host, uri.port, egress))
             await socket.opened()
     except (TimeoutError, OSError, InvalidHandshake) as error:
         if socket is not None:

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.hosts.course import Course, Failed, last_words
@@ -32,13 +33,25 @@ def remove_leftovers() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def quick(course: Course) -> None:
-    """The short course."""
+DELAY_MS, LOSS = 50.0, 0.01
+STEPS: dict[str, Callable[[Course], None]] = {
+    "secure": lambda course: course.secure(),
+    "join": lambda course: course.join(),
+    "cut": lambda course: course.cut_off("archive"),
+    "crash": lambda course: course.crash("zurich"),
+    "grow": lambda course: course.grow(),
+    "scale": lambda course: course.scale_up(),
+    "far": lambda course: course.move_away("tokyo", DELAY_MS, LOSS),
+}
+QUICK = ("secure", "join", "cut", "crash")
+
+
+def run(course: Course, steps: list[str]) -> None:
+    """Come up, take the steps, check everything, go down."""
     course.start_hosts()
-    course.come_up(collectors=2)
-    course.join(collectors=3)
-    course.cut_off("desk", collectors=3)
-    course.replace("zurich", collectors=3)
+    course.come_up()
+    for step in steps:
+        STEPS[step](course)
     course.latency("socket to strategy")
     course.check()
     course.go_down()
@@ -54,7 +67,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hosts", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the short course, under four minutes")
     parser.add_argument("--rate", type=float, default=0.0, help="book updates per second")
+    parser.add_argument("--tls", action="store_true", help="with TLS between the nodes")
+    parser.add_argument("--steps", default="", help=f"what to do, with commas between: {', '.join(STEPS)}")
     arguments = parser.parse_args()
+    chosen = [step for step in arguments.steps.split(",") if step]
+    if unknown := set(chosen) - set(STEPS):
+        parser.error(f"--steps: no such step: {', '.join(sorted(unknown))}")
+    steps = chosen or list(QUICK if arguments.quick else STEPS)
     reason = reason_against() or install_missing()
     if reason:
         print(f"hosts: skipped: {reason}")
@@ -68,9 +87,9 @@ def main() -> int:
         site = Site(directory)
         site.build_image()
         network = Network(directory, sorted({sys.prefix, sys.base_prefix}))
-        course = Course(site, network, report, arguments.rate or 400)
+        course = Course(site, network, report, arguments.rate or (300 if arguments.quick else 2000), arguments.tls)
         try:
-            quick(course)
+            run(course, steps)
         except Failed as error:
             report.fail(f"{error}\n{course.situation()}\n{last_words(course.host(HEAD))}")
         finally:

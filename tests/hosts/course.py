@@ -17,10 +17,29 @@ from raytrade.core.metrics import Histogram
 from raytrade.demo.checker import covered, recorded
 from tests.hosts.network import Host, Network
 from tests.hosts.report import Report
-from tests.hosts.site import GUEST, GUEST_INDEX, HEAD, INDEX, PIPELINE, PROJECT, SYMBOLS, VENUE, VENV, WORKERS, Site
+from tests.hosts.security import documented_ports, find_secrets, intrude, open_ports
+from tests.hosts.site import (
+    GUEST,
+    GUEST_INDEX,
+    HEAD,
+    INDEX,
+    LIVE_INDEX,
+    OUTSIDER,
+    PIPELINE,
+    PROJECT,
+    PROXIED,
+    PROXY_PORT,
+    PROXY_USER,
+    SYMBOLS,
+    VENUE,
+    VENV,
+    WORKERS,
+    Site,
+)
 
-POLL_S = 0.5
+POLL_S = 1.0
 REBOOT_S = 5.0
+FAR_UPDATES = 3000
 UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
 REDUNDANCY_S_MAX = 60.0
@@ -38,9 +57,10 @@ class Failed(Exception):
 class Course:
     """One run over started hosts; the steps are called in order."""
 
-    def __init__(self, site: Site, network: Network, report: Report, rate: float) -> None:
+    def __init__(self, site: Site, network: Network, report: Report, rate: float, tls: bool) -> None:
         self.site, self.network, self.report = site, network, report
-        self._rate = rate
+        self._rate, self._tls = rate, tls
+        self._collectors = 2
         self._probe: subprocess.Popen[str] | None = None
         self._port = 0
 
@@ -53,6 +73,8 @@ class Course:
             self.site.furnish(self.network, name, index)
         self.site.furnish(self.network, GUEST, GUEST_INDEX)
         self.site.furnish_launcher(self.host("launcher"))
+        if self._tls:
+            self.site.make_certificates(self.host("launcher"))
         venue = self.host(VENUE)
         self._check(venue.call(f"bash {self.site.image}/setup.sh", COMMAND_S), "setting up the venue")
         symbols = ",".join(SYMBOLS)
@@ -65,6 +87,8 @@ class Course:
         if found is None:
             raise Failed("the venue's emulator did not start")
         self._port = int(found[1])
+        proxy = f"{venue.address} {PROXY_PORT} {PROXY_USER}:{self.site.secret} /root/{PROXIED}"
+        venue.enter(f"exec {VENV}/bin/python {self.site.image}/proxy.py {proxy}", stdin=subprocess.DEVNULL)
         pipeline = self.host("launcher").root / f"root/{PROJECT.removeprefix('/root/')}/hosts.yaml"
         pipeline.write_text(yaml.safe_dump(self.site.pipeline(self._port)))
 
@@ -75,7 +99,7 @@ class Course:
     def write_cluster(self, more_hosts: dict[str, list[str]] | None = None) -> None:
         """Write the cluster file on the launcher."""
         path = self.host("launcher").root / "root/cluster.yaml"
-        path.write_text(yaml.safe_dump(self.site.cluster(more_hosts), sort_keys=False))
+        path.write_text(yaml.safe_dump(self.site.cluster(more_hosts, self._tls), sort_keys=False))
 
     def ray(self, command: str) -> str:
         """Run one of Ray's commands on the launcher."""
@@ -122,8 +146,9 @@ class Course:
             time.sleep(POLL_S)
         return time.monotonic() - began
 
-    def is_redundant(self, collectors: int) -> bool:
-        """Tell whether so many collectors have their lines up and everybody hears everybody."""
+    def is_redundant(self) -> bool:
+        """Tell whether all collectors have their lines up and everybody hears everybody."""
+        collectors = self._collectors
         actors = list(self.actors().values())
         lines = [line for actor in actors for line in (actor["lines"] if actor["role"] == "collector" else {}).values()]
         hearing = {"dedup": collectors, "strategy": 2, "recorder": 2}
@@ -158,7 +183,7 @@ class Course:
 
     # The steps.
 
-    def come_up(self, collectors: int) -> None:
+    def come_up(self) -> None:
         """From `ray up` to the first update that the strategy gets; then to full redundancy."""
         self.write_cluster()
         began = time.monotonic()
@@ -168,17 +193,34 @@ class Course:
         self.report.figure("ray submit returned", time.monotonic() - began, "s")
         self.until(lambda: self.updates() > 0, "the first update at the strategy", UP_S_MAX)
         self.report.bounded("ray up to the first arbitrated update", time.monotonic() - began, UP_S_MAX, "s")
-        self.until(lambda: self.is_redundant(collectors), "every line and link up", REDUNDANCY_S_MAX)
+        self.until(self.is_redundant, "every line and link up", REDUNDANCY_S_MAX)
 
-    def join(self, collectors: int) -> None:
+    def secure(self) -> None:
+        """Nobody gets in without the token, no port is open that is not documented, and the proxy was used."""
+        outsider = self.host(OUTSIDER)
+        self._check(outsider.call(f"bash {self.site.image}/setup.sh", COMMAND_S), "setting up the outsider")
+        succeeded = intrude(outsider, self.host(HEAD), self.site.token)
+        self.report.holds("no token: nobody joins, reads a stream or submits a job", not succeeded)
+        for attempt, output in succeeded.items():
+            self.report.fail(f"{attempt}: {output}")
+        for name in (HEAD, "desk", "tokyo"):
+            undocumented = open_ports(self.host(name)) - documented_ports()
+            self.report.holds(f"{name}: only documented ports {sorted(undocumented) or ''}", not undocumented)
+        log = (self.host(VENUE).root / "root" / PROXIED).read_text()
+        self.report.holds("lines of zone b leave by the proxy", f"{self.host('zurich').address} " in log)
+        self.report.holds("other lines do not", f"{self.host('tokyo').address} " not in log)
+
+    def join(self) -> None:
         """A machine is started by hand with the collectors' label while updates flow."""
         guest = self.host(GUEST)
         self.prepare_guest(guest)
+        self._collectors += 1
         labels = "collector=yes,region=oslo,zone=c,network=isp-c"
         began = time.monotonic()
         options = f"--address={self.host(HEAD).address}:6379 --labels={labels} --num-cpus=2"
         self._check(guest.call(f"ray start {options} --object-store-memory=100000000", COMMAND_S), "ray start")
-        self.until(lambda: self._wins(guest) and self.is_redundant(collectors), "its share", REDUNDANCY_S_MAX)
+        self.report.figure("ray start returned", time.monotonic() - began, "s")
+        self.until(lambda: self._wins(guest), "its share", REDUNDANCY_S_MAX)
         self.report.bounded(
             "a collector's host takes its share after ray start", time.monotonic() - began, JOIN_S_MAX, "s"
         )
@@ -206,34 +248,59 @@ class Course:
     def _is_on(self, actor: dict[str, Any], host: Host) -> bool:
         return any(node["id"] == actor["node"] and node["address"] == host.address for node in self.ask("nodes"))
 
-    def cut_off(self, name: str, collectors: int, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """A host's cable is out for half a minute."""
+    def cut_off(self, name: str) -> None:
+        """A host's cable is out for half a minute.
+
+        Ray gives the node up meanwhile; when the host is back, what ran there ends by itself and is started anew.
+        """
         host = self.host(name)
-        began = time.monotonic()
         host.partition(cut=True)
-        meanwhile()
-        time.sleep(max(0.0, began + PARTITION_S - time.monotonic()))
+        time.sleep(PARTITION_S)
         host.partition(cut=False)
-        took_s = self.until(lambda: self.is_redundant(collectors), "redundancy after the partition", 150)
+        took_s = self.until(self.is_redundant, "redundancy after the partition", 150)
         self.report.bounded(f"{name} cut off for 30 s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")
 
     def crash(self, name: str) -> None:
-        """A host dies with all that runs on it, and is there again, empty, a few seconds later."""
+        """A host dies and is there again, empty, seconds later; the cluster takes another of the pool, or the same."""
         host = self.host(name)
+        was = {node["id"] for node in self.ask("nodes") if node["address"] == host.address}
+        began = time.monotonic()
         host.kill()
         time.sleep(REBOOT_S)
         host.start()
-
-    def replace(self, name: str, collectors: int) -> None:
-        """The cluster starts Ray on another host of the pool, or on the same one again."""
-        began = time.monotonic()
-        was = {node["id"] for node in self.ask("nodes") if node["address"] == self.host(name).address}
-        self.crash(name)
         gone = lambda: not was & {node["id"] for node in self.ask("nodes")}  # noqa: E731
         self.until(gone, "the dead node is noticed", 150)
         self.report.figure(f"{name} crashed: noticed after", time.monotonic() - began, "s")
-        self.until(lambda: self.is_redundant(collectors), "redundancy after a crash", 150)
+        self.until(self.is_redundant, "redundancy after a crash", 150)
         self.report.bounded(f"{name} crashed: redundant again after", time.monotonic() - began, REDUNDANCY_S_MAX, "s")
+
+    def scale_up(self) -> None:
+        """An actor asks for a label that no node has, and a type of the cluster file does."""
+        found = self.ask("scale_up", "burst", "yes", REDUNDANCY_S_MAX, timeout_s=90.0)
+        self.report.figure("label-driven scale-up: actor answers after", found["after_s"], "s")
+        self.report.holds("it ran on the host of that pool", found["address"] == self.host("extra").address)
+
+    def grow(self) -> None:
+        """A host is added to a pool by `ray up --no-restart`; what runs is not touched."""
+        self.site.furnish(self.network, "live", LIVE_INDEX)
+        before = {name: actor["pid"] for name, actor in self.actors().items()}
+        self._collectors += 1
+        self.write_cluster({"collector_a": [self.host("live").address]})
+        began = time.monotonic()
+        self.ray("up -y --no-restart --no-config-cache ~/cluster.yaml")
+        self.until(lambda: self._wins(self.host("live")), "the added host's share", 120)
+        self.report.figure("a host added by ray up --no-restart takes its share after", time.monotonic() - began, "s")
+        after = {name: actor["pid"] for name, actor in self.actors().items()}
+        self.report.holds("what ran was not touched", all(after.get(name) == pid for name, pid in before.items()))
+
+    def move_away(self, name: str, delay_ms: float, loss: float) -> None:
+        """A collector's host is on another continent for a while."""
+        self.host(name).lengthen(delay_ms, loss)
+        before = self.updates()
+        self.until(lambda: self.updates() - before > FAR_UPDATES, "updates with a far collector", 60)
+        self.latency(f"{name} {2 * delay_ms:.0f} ms and {loss:.0%} loss away: socket to strategy")
+        self.host(name).shorten()
+        self.until(self.is_redundant, "redundancy after the distance", 60)
 
     # The end.
 
@@ -286,6 +353,8 @@ class Course:
             ranges, twice = recorded(recording, BINANCE, symbol)
             missed += len(ranges.missed(ids))
             repeated += twice
+        found = find_secrets(self.network.hosts, [self.site.token.encode(), self.site.secret.encode()])
+        self.report.holds(f"no secret in any log or file {found[:5] or ''}", not found)
         self.report.bounded("updates missed by the files", missed, 0, "")
         self.report.bounded("updates twice in the files", repeated, 0, "")
         if self._probe is not None:

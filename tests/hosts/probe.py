@@ -40,7 +40,7 @@ class Where:
 
     def address(self) -> str:
         """Give the address of its node."""
-        return str(ray.util.get_node_ip_address())
+        return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def scale_up(label: str, value: str, timeout_s: float) -> dict[str, Any]:

@@ -25,9 +25,9 @@ class Sentinel(BaseStrategy):
             context.record("backwards", self.backwards)
         self.ids[book.instrument] = book.id_last
 
-    def on_timer(self, context: Context) -> None:
+    def on_timer(self, context: Context, now_ns: int) -> None:
         """Measure the silence of each book that says it is usable."""
         for instrument, heard_ns in self.heard_ns.items():
-            if context.book(instrument).top() is not None and context.now_ns - heard_ns > self.stale_ns:
-                self.stale_ns = context.now_ns - heard_ns
+            if context.book(instrument).top() is not None and now_ns - heard_ns > self.stale_ns:
+                self.stale_ns = now_ns - heard_ns
                 context.record("stale_ms", self.stale_ns / 1e6)

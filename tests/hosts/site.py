@@ -6,6 +6,7 @@ what is tested.
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import subprocess
@@ -31,8 +32,10 @@ WORKERS = {
 }
 """Host names and the last part of their addresses, by node type."""
 GUEST, GUEST_INDEX = "guest", 7
-LIVE = {"live": 12}
-"""A host that a pool gets later."""
+LIVE_INDEX = 12
+PROXY_USER, PROXY_PORT = "collector", 3128
+PROXIED = "proxied"
+"""The proxy's log, in the venue's /root."""
 OBJECT_STORE_BYTES = 100_000_000
 VENV = "/root/venv"
 PROJECT = "/root/project"
@@ -72,7 +75,7 @@ class Site:
             packages=sysconfig.get_paths()["purelib"],
         )
         (self.image / "setup.sh").write_text(text)
-        for script in ("probe.py", "sentinel.py"):
+        for script in ("probe.py", "sentinel.py", "proxy.py"):
             shutil.copy(HERE / script, self.image / script)
 
     def furnish(self, network: Network, name: str, index: int) -> Host:
@@ -84,6 +87,9 @@ class Site:
         host.root.joinpath("root").chmod(0o700)
         shutil.copy(self.directory / "user.pub", ssh / "authorized_keys")
         shutil.copy("/etc/skel/.bashrc", host.root / "root/.bashrc")
+        proxy = host.root / "root/proxy"
+        proxy.write_text(f"http://{PROXY_USER}:{self.secret}@{NETWORK}.{INDEX[VENUE]}:{PROXY_PORT}")
+        proxy.chmod(0o600)
         settings = {"HostKey": self.directory / "host", "UsePAM": "no", "PermitRootLogin": "prohibit-password"}
         settings |= {"PasswordAuthentication": "no", "MaxStartups": "50:30:100"}
         (host.root / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
@@ -110,21 +116,23 @@ class Site:
         if done.returncode:
             raise RuntimeError(f"the launcher could not be set up: {done.stdout}")
 
-    def cluster(self, more_hosts: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    def cluster(self, more_hosts: dict[str, list[str]] | None, tls: bool) -> dict[str, Any]:
         """Give the cluster file; `more_hosts` join their pools."""
         shipped = yaml.safe_load((ROOT / "examples/clusters/machines.yaml").read_text())
         old_head, new_head = shipped["provider"]["head"], f"{NETWORK}.{INDEX[HEAD]}"
-        provider = {"head": new_head, "pools": {}, "known_hosts": "~/.ssh/raytrade_hosts"}
-        for node_type, hosts in WORKERS.items():
-            added = (more_hosts or {}).get(node_type, [])
-            provider["pools"][node_type] = [f"{NETWORK}.{index}" for index in hosts.values()] + added
+        added = more_hosts or {}
+        pools = {
+            node_type: [*(f"{NETWORK}.{index}" for index in hosts.values()), *added.get(node_type, [])]
+            for node_type, hosts in WORKERS.items()
+        }
+        provider = {"head": new_head, "pools": pools, "known_hosts": "~/.ssh/raytrade_hosts"}
         cluster = {**shipped, "provider": {**shipped["provider"], **provider}}
         cluster["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_ed25519"}
         types = cluster["available_node_types"]
         types["collector_b"]["max_workers"] = 1
         types["burst"] = {**types["collector_b"], "min_workers": 0, "labels": {"burst": "yes"}}
-        for node_type, hosts in (more_hosts or {}).items():
-            types[node_type]["min_workers"] += len(hosts)
+        for node_type, addresses in added.items():
+            types[node_type]["min_workers"] += len(addresses)
         cluster["max_workers"] = 12
         cluster["file_mounts"] = {
             PROJECT: PROJECT,
@@ -133,21 +141,43 @@ class Site:
         }
         kept = [command.replace("/opt/raytrade/venv", VENV) for command in cluster["setup_commands"][2:]]
         cluster["setup_commands"] = [f"bash {self.image}/setup.sh", *kept]
+        if tls:
+            self._encrypt(cluster)
         small = f" --object-store-memory={OBJECT_STORE_BYTES}"
         for key in ("head_start_ray_commands", "worker_start_ray_commands"):
             cluster[key][-1] = cluster[key][-1].replace(old_head, new_head) + small
         return cluster
+
+    def _encrypt(self, cluster: dict[str, Any]) -> None:
+        """Turn TLS on as docs/security.md says."""
+        files = ("ca.crt", "server.crt", "server.key")
+        cluster["file_mounts"] |= {f"~/.ray/tls/{name}": f"~/.ray/tls/{name}" for name in files}
+        text = (ROOT / "docs/security.md").read_text()
+        (variables,) = re.findall(r"`(RAY_USE_TLS=1[^`]+)`", text)
+        last = cluster["setup_commands"].pop()
+        cluster["setup_commands"].append("chmod 600 ~/.ray/tls/*")
+        cluster["setup_commands"].append(
+            last.replace("RAY_AUTH_MODE=token", f"RAY_AUTH_MODE=token {' '.join(variables.split())}")
+        )
+
+    def make_certificates(self, launcher: Host) -> None:
+        """Make them on the launcher for every address of the network that a host may have."""
+        addresses = " ".join(f"{NETWORK}.{number}" for number in range(1, 14))
+        done = launcher.call(f"{PROJECT}/examples/clusters/make_certificates.sh ~/.ray/tls {addresses}", 30)
+        if done.returncode:
+            raise RuntimeError(f"no certificates: {done.stdout}")
 
     def pipeline(self, venue_port: int) -> dict[str, Any]:
         """Give the pipeline: the shipped example's shape, over the emulator on the venue's host."""
         address = f"{NETWORK}.{INDEX[VENUE]}:{venue_port}"
         shipped = yaml.safe_load((ROOT / "examples/pipeline.yaml").read_text())
         venue = {"symbols": list(SYMBOLS), "ws_url": f"ws://{address}", "rest_url": f"http://{address}"}
+        collectors = {**shipped["collectors"], "egress": [{"labels": {"zone": "b"}, "proxy": "file:/root/proxy"}]}
         strategy = {"name": "sentinel", "strategy": f"{self.image}/sentinel.py:Sentinel", "labels": {"strategy": "yes"}}
         return {
             "name": PIPELINE,
             "venues": {"binance-spot": venue},
-            "collectors": shipped["collectors"],
+            "collectors": collectors,
             "dedup": shipped["dedup"],
             "strategies": [strategy],
             "recorders": [{**shipped["recorders"][0], "directory": "/root/recording", "segment_age_s": 5}],

@@ -20,7 +20,7 @@ from ray.autoscaler.tags import (
     TAG_RAY_USER_NODE_TYPE,
 )
 
-from raytrade.cluster import ssh_provider
+from raytrade.cluster.pools import host_of
 from raytrade.cluster.ssh_provider import SshProvider
 from raytrade.errors import PipelineError
 
@@ -38,7 +38,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     hosts: list[str] = []
 
     def stop(self: SshProvider, node_id: str) -> None:
-        hosts.append(ssh_provider.host_of(node_id))
+        hosts.append(host_of(node_id))
 
     monkeypatch.setattr(SshProvider, "_stop_ray", stop)
     monkeypatch.setattr(SshProvider, "_answering", staticmethod(lambda hosts, port: set(hosts) - {"dead"}))
@@ -105,8 +105,8 @@ def test_a_host_that_answers_is_taken_first(stopped: list[str]) -> None:
     cluster = cluster_file()
     cluster["provider"]["pools"]["collector_a"] = ["dead", B]
     head = on_head(launched(cluster), cluster)
-    assert [ssh_provider.host_of(name) for name in head.create_node({}, COLLECTOR, 1)] == [B]
-    assert [ssh_provider.host_of(name) for name in head.create_node({}, COLLECTOR, 1)] == ["dead"]
+    assert [host_of(name) for name in head.create_node({}, COLLECTOR, 1)] == [B]
+    assert [host_of(name) for name in head.create_node({}, COLLECTOR, 1)] == ["dead"]
 
 
 def test_hosts_are_added_while_the_head_runs(stopped: list[str]) -> None:

@@ -41,7 +41,7 @@ def test_a_crash_while_writing_leaves_the_old_state(tmp_path: Path, monkeypatch:
         raise OSError("the power is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), crash)
+        patched.setattr(os if step == "fsync" else Path, step, crash)
         with pytest.raises(OSError, match="power"):
             launch(state, "b")
     assert list(state.read().launches) == ["a__1"]
