@@ -119,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--instruments", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=0.5, help="updates per second and instrument")
+    parser.add_argument("--rate", type=float, default=1.0, help="updates per second and instrument")
     arguments = parser.parse_args()
     from raytrade.pipeline import driver
 

@@ -34,14 +34,15 @@ def remove_leftovers() -> None:
 
 
 DELAY_MS, LOSS = 50.0, 0.01
+"""One way, and the share of frames lost."""
 STEPS: dict[str, Callable[[Course], None]] = {
     "secure": lambda course: course.secure(),
+    "far": lambda course: course.move_away(DELAY_MS, LOSS),
     "join": lambda course: course.join(),
     "cut": lambda course: course.cut_off("archive"),
     "crash": lambda course: course.crash("zurich"),
-    "grow": lambda course: course.grow(),
     "scale": lambda course: course.scale_up(),
-    "far": lambda course: course.move_away("tokyo", DELAY_MS, LOSS),
+    "grow": lambda course: course.grow(),
 }
 QUICK = ("secure", "join", "cut", "crash")
 

@@ -39,7 +39,9 @@ from tests.hosts.site import (
 
 POLL_S = 1.0
 REBOOT_S = 5.0
+CALM_UPDATES = 1500
 FAR_UPDATES = 3000
+FAR = ("tokyo", "zurich")
 UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
 REDUNDANCY_S_MAX = 60.0
@@ -293,14 +295,23 @@ class Course:
         after = {name: actor["pid"] for name, actor in self.actors().items()}
         self.report.holds("what ran was not touched", all(after.get(name) == pid for name, pid in before.items()))
 
-    def move_away(self, name: str, delay_ms: float, loss: float) -> None:
-        """A collector's host is on another continent for a while."""
-        self.host(name).lengthen(delay_ms, loss)
-        before = self.updates()
-        self.until(lambda: self.updates() - before > FAR_UPDATES, "updates with a far collector", 60)
-        self.latency(f"{name} {2 * delay_ms:.0f} ms and {loss:.0%} loss away: socket to strategy")
-        self.host(name).shorten()
-        self.until(self.is_redundant, "redundancy after the distance", 60)
+    def move_away(self, delay_ms: float, loss: float) -> None:
+        """The collectors' hosts are on another continent for a while; latency is counted from their sockets."""
+        hosts = [self.host(name) for name in FAR]
+        for host in hosts:
+            host.lengthen(delay_ms, loss)
+        self.until(self.is_redundant, "every link up over the distance", 90)
+        before, began = self._latencies(), self.updates()
+        sent = sum(self.network.received_bytes(host) for host in hosts)
+        self.until(lambda: self.updates() - began > FAR_UPDATES, "updates over the distance", 90)
+        count = self.updates() - began
+        sent = sum(self.network.received_bytes(host) for host in hosts) - sent
+        what = f"collectors {2 * delay_ms:.0f} ms and {loss:.0%} loss away"
+        self._report_latency(f"{what}: socket to strategy", self._latencies(), before)
+        self.report.figure(f"{what}: bytes from them per update", sent / count, "B")
+        for host in hosts:
+            host.shorten()
+        self.until(self.is_redundant, "redundancy after the distance", 90)
 
     # The end.
 
@@ -331,10 +342,19 @@ class Course:
         return all(coverage.get(f"{BINANCE}:{s}/book", {}).get("last", 0) >= number for s, number in last.items())
 
     def latency(self, what: str) -> None:
-        """Report the latency from the collectors' sockets to the strategy, so far."""
-        found = msgspec.convert(self.sentinel()["engine"]["latency"], Histogram, strict=False)
+        """Report the latency from the collectors' sockets to the strategy over the next updates."""
+        before, began = self._latencies(), self.updates()
+        self.until(lambda: self.updates() - began > CALM_UPDATES, "updates while nothing is wrong", 60)
+        self._report_latency(what, self._latencies(), before)
+
+    def _latencies(self) -> Histogram:
+        return msgspec.convert(self.sentinel()["engine"]["latency"], Histogram, strict=False)
+
+    def _report_latency(self, what: str, after: Histogram, before: Histogram) -> None:
+        counts = {bucket: count - before.counts.get(bucket, 0) for bucket, count in after.counts.items()}
+        between = Histogram(counts=counts, total=after.total - before.total, max_ns=after.max_ns)
         for share in (0.5, 0.99):
-            self.report.figure(f"{what}, p{share * 100:.0f}", found.quantile_ns(share) / 1e6, "ms")
+            self.report.figure(f"{what}, p{share * 100:.0f}", between.quantile_ns(share) / 1e6, "ms")
 
     def _venue(self, path: str) -> dict[str, Any]:
         url = f"http://{self.host(VENUE).address}:{self._port}{path}"

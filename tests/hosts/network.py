@@ -130,10 +130,14 @@ class Host:
         run(["ip", "link", "set", interface, "up"], self._pid)
         run(["ip", "route", "add", "default", "via", BRIDGE_ADDRESS], self._pid)
 
+    @property
+    def port(self) -> str:
+        """The host's port on the switch."""
+        return f"t{self._index}" if self._wire is not None else f"v{self._index}"
+
     def partition(self, cut: bool) -> None:
         """Take the host's cable out of the switch, or put it back."""
-        outer = f"t{self._index}" if self._wire is not None else f"v{self._index}"
-        run(["ip", "link", "set", outer, "down" if cut else "up"], self._bridge)
+        run(["ip", "link", "set", self.port, "down" if cut else "up"], self._bridge)
 
     def lengthen(self, delay_ms: float, loss: float = 0.0) -> None:
         """Put a wire between host and switch: `delay_ms` one way, `loss` as a share of the frames, both ways."""
@@ -246,7 +250,7 @@ class Network:
 
     def received_bytes(self, host: Host) -> int:
         """Give how many bytes the switch took from a host."""
-        counter = f"/sys/class/net/v{host.address.rpartition('.')[2]}/statistics/rx_bytes"
+        counter = f"/sys/class/net/{host.port}/statistics/rx_bytes"
         enter = ["nsenter", "-t", str(self._switch.pid), "-n", "unshare", "--mount", "sh", "-c"]
         read = subprocess.run(
             [*enter, f"mount -t sysfs sysfs /sys && cat {counter}"], check=True, capture_output=True, text=True
