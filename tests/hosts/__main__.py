@@ -40,11 +40,13 @@ STEPS: dict[str, Callable[[Course], None]] = {
     "far": lambda course: course.move_away(DELAY_MS, LOSS),
     "join": lambda course: course.join(),
     "cut": lambda course: course.cut_off("archive"),
+    "siege": lambda course: course.cut_off("archive", meanwhile=course.secure),
     "crash": lambda course: course.crash("zurich"),
     "scale": lambda course: course.scale_up(),
     "grow": lambda course: course.grow(),
 }
-QUICK = ("secure", "join", "cut", "crash")
+QUICK = ("join", "siege", "crash")
+FULL = ("secure", "far", "join", "cut", "crash", "scale", "grow")
 
 
 def run(course: Course, steps: list[str]) -> None:
@@ -74,7 +76,7 @@ def main() -> int:
     chosen = [step for step in arguments.steps.split(",") if step]
     if unknown := set(chosen) - set(STEPS):
         parser.error(f"--steps: no such step: {', '.join(sorted(unknown))}")
-    steps = chosen or list(QUICK if arguments.quick else STEPS)
+    steps = chosen or list(QUICK if arguments.quick else FULL)
     reason = reason_against() or install_missing()
     if reason:
         print(f"hosts: skipped: {reason}")
@@ -97,10 +99,8 @@ def main() -> int:
             network.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(
-        f"hosts: {report.checks - len(report.failures)} passed, {len(report.failures)} failed, "
-        f"{time.monotonic() - began:.0f} s"
-    )
+    report.figure("in all", time.monotonic() - began, "s")
+    print(f"hosts: {report.checks - len(report.failures)} passed, {len(report.failures)} failed")
     return 1 if report.failures else 0
 
 

@@ -250,14 +250,16 @@ class Course:
     def _is_on(self, actor: dict[str, Any], host: Host) -> bool:
         return any(node["id"] == actor["node"] and node["address"] == host.address for node in self.ask("nodes"))
 
-    def cut_off(self, name: str) -> None:
+    def cut_off(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """A host's cable is out for half a minute.
 
         Ray gives the node up meanwhile; when the host is back, what ran there ends by itself and is started anew.
         """
         host = self.host(name)
+        began = time.monotonic()
         host.partition(cut=True)
-        time.sleep(PARTITION_S)
+        meanwhile()
+        time.sleep(max(0.0, began + PARTITION_S - time.monotonic()))
         host.partition(cut=False)
         took_s = self.until(self.is_redundant, "redundancy after the partition", 150)
         self.report.bounded(f"{name} cut off for 30 s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.hosts.network import Host
@@ -13,7 +14,7 @@ ALLOWED = ("root/.ray/auth_token", "root/proxy")
 """Where the secrets may stand, and nowhere else."""
 SKIPPED = ("root/venv", "root/.pyenv")
 FILE_BYTES_MAX = 64 * 1024 * 1024
-JOIN = "timeout 60 ray start --address={head}:6379 --labels=collector=yes; status=$?; ray stop -f; exit $status"
+JOIN = "timeout 60 ray start --address={head}:6379 --labels=collector=yes"
 DRIVE = (
     "timeout 60 python -c \"import ray; ray.init('{head}:6379', namespace='raytrade', log_to_driver=False); "
     "print('READ', ray.get(ray.get_actor('hosts-dedup-0-a').images.remote(['*']))[:1])\""
@@ -53,15 +54,18 @@ def intrude(outsider: Host, head: Host, token: str) -> dict[str, str]:
         "read a stream with a wrong token": (outsider, "token", token[::-1], DRIVE),
         "submit a job with a wrong token": (head, "token", token[::-1], SUBMIT),
     }
-    succeeded = {}
-    for name, (host, mode, wrong, command) in attempts.items():
+
+    def attempt(name: str) -> str:
+        host, mode, wrong, command = attempts[name]
         variables = (
             f"export RAY_AUTH_MODE={mode} RAY_AUTH_TOKEN={wrong} PATH={VENV}/bin:$PATH RAY_USAGE_STATS_ENABLED=0"
         )
         done = host.call(f"{variables}; {command.format(head=head.address)}", 90)
-        if done.returncode == 0 or "READ" in done.stdout:
-            succeeded[name] = done.stdout[-300:]
-    return succeeded
+        return done.stdout[-300:] if done.returncode == 0 or "READ" in done.stdout else ""
+
+    with ThreadPoolExecutor(max_workers=len(attempts)) as pool:
+        outputs = dict(zip(attempts, pool.map(attempt, attempts), strict=True))
+    return {name: output for name, output in outputs.items() if output}
 
 
 def find_secrets(hosts: dict[str, Host], secrets: list[bytes]) -> list[str]:
