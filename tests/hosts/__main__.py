@@ -38,6 +38,7 @@ DELAY_MS, LOSS = 50.0, 0.01
 STEPS: dict[str, Callable[[Course], None]] = {
     "secure": lambda course: course.secure(),
     "far": lambda course: course.move_away(DELAY_MS, LOSS),
+    "zeromq": lambda course: course.zeromq(),
     "join": lambda course: course.join(),
     "cut": lambda course: course.cut_off("archive"),
     "siege": lambda course: course.cut_off("archive", meanwhile=course.secure),
@@ -46,16 +47,16 @@ STEPS: dict[str, Callable[[Course], None]] = {
     "grow": lambda course: course.grow(),
 }
 QUICK = ("join", "siege", "crash")
-FULL = ("secure", "far", "join", "cut", "crash", "scale", "grow")
+FULL = ("secure", "zeromq", "far", "join", "cut", "crash", "scale", "grow")
 
 
 def run(course: Course, steps: list[str]) -> None:
     """Come up, take the steps, check everything, go down."""
     course.start_hosts()
     course.come_up()
+    course.latency("socket to strategy")
     for step in steps:
         STEPS[step](course)
-    course.latency("socket to strategy")
     course.check()
     course.go_down()
 

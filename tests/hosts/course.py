@@ -15,7 +15,7 @@ import yaml
 
 from raytrade.core.metrics import Histogram
 from raytrade.demo.checker import covered, recorded
-from tests.hosts.network import Host, Network
+from tests.hosts.network import Host, Network, read_line
 from tests.hosts.report import Report
 from tests.hosts.security import documented_ports, find_secrets, intrude, open_ports
 from tests.hosts.site import (
@@ -348,6 +348,21 @@ class Course:
         before, began = self._latencies(), self.updates()
         self.until(lambda: self.updates() - began > CALM_UPDATES, "updates while nothing is wrong", 60)
         self._report_latency(what, self._latencies(), before)
+
+    def zeromq(self) -> None:
+        """Measure ZeroMQ between the same hosts, at the same rate."""
+        python = f"{VENV}/bin/python"
+        relay = self.host("desk").enter(
+            f"exec {python} {self.site.image}/zeromq.py relay {self.host('desk').address}",
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert relay.stdout is not None
+        read_line(relay.stdout, "ready", "ZeroMQ")
+        source = f"exec {python} {self.site.image}/zeromq.py source {self.host('desk').address} {self._rate}"
+        self._check(self.host("tokyo").call(source, COMMAND_S), "ZeroMQ")
+        for share, value in zip(("p50", "p99"), relay.communicate(timeout=30)[0].split(), strict=True):
+            self.report.figure(f"ZeroMQ, two hops of as many bytes, nothing decoded, {share}", float(value), "ms")
 
     def _latencies(self) -> Histogram:
         return msgspec.convert(self.sentinel()["engine"]["latency"], Histogram, strict=False)

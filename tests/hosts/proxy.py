@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
+from urllib.parse import urlsplit
 
 ADDRESS, PORT, PAIR, LOG = sys.argv[1:5]
 WANTED = f"proxy-authorization: basic {base64.b64encode(PAIR.encode()).decode()}".lower()
@@ -32,11 +33,20 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(b"HTTP/1.1 407 Password\r\n\r\n")
         writer.close()
         return
-    target = head.split()[1]
+    method, target = head.split()[:2]
+    opening = b""
+    if method != "CONNECT":
+        parts = urlsplit(target)
+        kept = [line for line in head.split("\r\n")[1:] if not line.lower().startswith("proxy-")]
+        opening = "\r\n".join([f"{method} {parts.path}?{parts.query} HTTP/1.1", *kept]).encode()
+        target = parts.netloc
     note(f"{writer.get_extra_info('peername')[0]} {target}\n")
     host, _, port = target.rpartition(":")
     upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    if opening:
+        upstream_writer.write(opening)
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     await asyncio.gather(pump(reader, upstream_writer), pump(upstream_reader, writer))
 
 

@@ -75,7 +75,7 @@ class Site:
             packages=sysconfig.get_paths()["purelib"],
         )
         (self.image / "setup.sh").write_text(text)
-        for script in ("probe.py", "sentinel.py", "proxy.py"):
+        for script in ("probe.py", "sentinel.py", "proxy.py", "zeromq.py"):
             shutil.copy(HERE / script, self.image / script)
 
     def furnish(self, network: Network, name: str, index: int) -> Host:
