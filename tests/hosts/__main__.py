@@ -82,6 +82,7 @@ def main() -> int:
     if reason:
         print(f"hosts: skipped: {reason}")
         return 1 if os.environ.get("RAYTRADE_NO_SKIP") else 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, give_up)
     remove_leftovers()
     began = time.monotonic()

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.hosts.network import Host
-from tests.hosts.site import ROOT, VENV
+from tests.hosts.site import ROOT, Site
 
 ALLOWED = ("root/.ray/auth_token", "root/proxy")
 """Where the secrets may stand, and nowhere else."""
-SKIPPED = ("root/venv", "root/.pyenv")
+SKIPPED = ("root/.pyenv",)
 FILE_BYTES_MAX = 64 * 1024 * 1024
 JOIN = "timeout 60 ray start --address={head}:6379 --labels=collector=yes"
 DRIVE = (
@@ -45,20 +45,21 @@ def open_ports(host: Host) -> set[int]:
     }
 
 
-def intrude(outsider: Host, head: Host, token: str) -> dict[str, str]:
+def intrude(site: Site, outsider: Host, head: Host) -> dict[str, str]:
     """Try to get in without the token, and with a wrong one; gives what succeeded, by attempt."""
+    wrong_token = site.token[::-1]
     attempts = {
         "join without a token": (outsider, "disabled", "", JOIN),
-        "join with a wrong token": (outsider, "token", token[::-1], JOIN),
+        "join with a wrong token": (outsider, "token", wrong_token, JOIN),
         "read a stream without a token": (outsider, "disabled", "", DRIVE),
-        "read a stream with a wrong token": (outsider, "token", token[::-1], DRIVE),
-        "submit a job with a wrong token": (head, "token", token[::-1], SUBMIT),
+        "read a stream with a wrong token": (outsider, "token", wrong_token, DRIVE),
+        "submit a job with a wrong token": (head, "token", wrong_token, SUBMIT),
     }
 
     def attempt(name: str) -> str:
         host, mode, wrong, command = attempts[name]
         variables = (
-            f"export RAY_AUTH_MODE={mode} RAY_AUTH_TOKEN={wrong} PATH={VENV}/bin:$PATH RAY_USAGE_STATS_ENABLED=0"
+            f"export RAY_AUTH_MODE={mode} RAY_AUTH_TOKEN={wrong} PATH={site.venv}/bin:$PATH RAY_USAGE_STATS_ENABLED=0"
         )
         done = host.call(f"{variables}; {command.format(head=head.address)}", 90)
         return done.stdout[-300:] if done.returncode == 0 or "READ" in done.stdout else ""

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,7 @@ PROXY_USER, PROXY_PORT = "collector", 3128
 PROXIED = "proxied"
 """The proxy's log, in the venue's /root."""
 OBJECT_STORE_BYTES = 100_000_000
-VENV = "/root/venv"
 PROJECT = "/root/project"
-SETUP = """set -e
-test -e {venv}/ready && exit 0
-{base} -m venv --without-pip {venv}
-{python} -m pip --python {venv}/bin/python install --quiet --no-deps --no-index {image}/*.whl
-echo {packages} > $(echo {venv}/lib/python3*/site-packages)/image.pth
-printf '#!{venv}/bin/python\\nfrom ray.scripts.scripts import main\\nmain()\\n' > {venv}/bin/ray
-chmod +x {venv}/bin/ray
-touch {venv}/ready
-"""
 
 
 class Site:
@@ -56,6 +47,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.image = directory / "image"
+        self.venv = self.image / "venv"
         self.token = secrets.token_hex(32)
         self.secret = f"planted-{secrets.token_hex(12)}"
         self.image.mkdir()
@@ -64,17 +56,21 @@ class Site:
             subprocess.run(command, check=True)
 
     def build_image(self) -> None:
-        """Make the wheel and the set-up script; the dependencies are those of the interpreter that runs this."""
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(self.image), str(ROOT)]
-        subprocess.run(command, check=True)
-        text = SETUP.format(
-            venv=VENV,
-            base=f"{sys.base_prefix}/bin/python3",
-            python=sys.executable,
-            image=self.image,
-            packages=sysconfig.get_paths()["purelib"],
-        )
-        (self.image / "setup.sh").write_text(text)
+        """Make what all hosts share: an environment with this project's wheel, over the dependencies of this one.
+
+        The wheel goes in first: with the dependencies in sight, pip would take an installed raytrade for its own.
+        """
+        run = partial(subprocess.run, check=True, capture_output=True)
+        run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(self.image), str(ROOT)])
+        (wheel,) = self.image.glob("*.whl")
+        run([f"{sys.base_prefix}/bin/python3", "-m", "venv", "--without-pip", str(self.venv)])
+        python = ["--python", f"{self.venv}/bin/python"]
+        run([sys.executable, "-m", "pip", *python, "install", "--quiet", "--no-deps", "--no-index", str(wheel)])
+        (packages,) = self.venv.glob("lib/python3*/site-packages")
+        (packages / "image.pth").write_text(sysconfig.get_paths()["purelib"])
+        command = self.venv / "bin/ray"
+        command.write_text(f"#!{self.venv}/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
+        command.chmod(0o755)
         for script in ("probe.py", "sentinel.py", "proxy.py", "zeromq.py"):
             shutil.copy(HERE / script, self.image / script)
 
@@ -111,10 +107,9 @@ class Site:
         project = home / "project"
         project.mkdir()
         shutil.copytree(ROOT / "examples", project / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-        prepare = f"sed -i '1i export PATH={VENV}/bin:$PATH RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0' ~/.bashrc"
-        done = launcher.call(f"bash {self.image}/setup.sh && {prepare}", 120)
-        if done.returncode:
-            raise RuntimeError(f"the launcher could not be set up: {done.stdout}")
+        profile = home / ".bashrc"
+        variables = f"export PATH={self.venv}/bin:$PATH RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0\n"
+        profile.write_text(variables + profile.read_text())
 
     def cluster(self, more_hosts: dict[str, list[str]] | None, tls: bool) -> dict[str, Any]:
         """Give the cluster file; `more_hosts` join their pools."""
@@ -139,8 +134,8 @@ class Site:
             "~/.ray/auth_token": "~/.ray/auth_token",
             "~/.ssh/raytrade_hosts": "~/.ssh/raytrade_hosts",
         }
-        kept = [command.replace("/opt/raytrade/venv", VENV) for command in cluster["setup_commands"][2:]]
-        cluster["setup_commands"] = [f"bash {self.image}/setup.sh", *kept]
+        kept = [command.replace("/opt/raytrade/venv", str(self.venv)) for command in cluster["setup_commands"][2:]]
+        cluster["setup_commands"] = [f"{self.venv}/bin/python -c 'import raytrade'", *kept]
         if tls:
             self._encrypt(cluster)
         small = f" --object-store-memory={OBJECT_STORE_BYTES}"
