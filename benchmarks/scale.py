@@ -20,6 +20,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 WRITING = {"binance-spot": "S{}USDT", "binance-us": "S{}USD", "hitbtc-v2": "S{}BTC", "bitcoincom": "S{}BTC"}
+NAME = "scale"
 SETTLE_S_MAX = 150.0
 WATCH_S = 20.0
 SHARE_MAX = 0.05
@@ -63,28 +64,29 @@ def start_nodes(stack: ExitStack, count: int) -> None:
     stack.callback(ray.shutdown)
 
 
-def start_pipeline(stack: ExitStack, instruments: int, rate: float) -> str:
-    """Start emulators and the pipeline over them; gives its name."""
+def start_pipeline(stack: ExitStack, instruments: int, rate: float) -> list[Any]:
+    """Start emulators, which wait to be begun, and the pipeline over them; gives the emulators."""
     from raytrade.config import check_config
     from raytrade.demo.exchange import Exchange
     from raytrade.pipeline import driver
 
-    venues = {}
+    venues, exchanges = {}, []
     for venue, writing in WRITING.items():
         symbols = [writing.format(f"{number:03}") for number in range(instruments // len(WRITING))]
         options = ["--venue", venue, "--symbols", ",".join(symbols), "--rate", str(rate)]
         exchange = Exchange(venue, options)
         stack.callback(exchange.stop)
+        exchanges.append(exchange)
         venues[venue] = {"symbols": symbols, "ws_url": exchange.ws_url, "rest_url": exchange.rest_url}
     data = {
-        "name": "scale",
+        "name": NAME,
         "venues": venues,
         "collectors": {"labels": {"collector": "yes"}},
         "dedup": {"labels": {"dedup": "yes"}, "replicas": 2},
         "strategies": [{"name": "watch", "strategy": "raytrade.demo.watch:SpreadWatch", "labels": {"strategy": "yes"}}],
     }
-    driver.start(check_config(data, "scale"))
-    return "scale"
+    driver.start(check_config(data, NAME))
+    return exchanges
 
 
 def settled(status: dict[str, Any], nodes: int) -> bool:
@@ -128,16 +130,22 @@ def main() -> int:
         start_nodes(stack, arguments.nodes)
         print(f"{arguments.nodes} nodes started after {time.monotonic() - began:.1f} s", flush=True)
         began = time.monotonic()
-        name = start_pipeline(stack, arguments.instruments, arguments.rate)
+        exchanges = start_pipeline(stack, arguments.instruments, arguments.rate)
         print(f"pipeline started after {time.monotonic() - began:.1f} s", flush=True)
-        while not settled(driver.status(name), arguments.nodes):
+        while not settled(driver.status(NAME), arguments.nodes):
             if time.monotonic() - began > SETTLE_S_MAX:
                 print("it did not settle")
                 return 1
             time.sleep(1.0)
         print(f"settled after {time.monotonic() - began:.1f} s", flush=True)
-        share = watch_costs(driver.status(name))
-        driver.stop(name)
+        for exchange in exchanges:
+            exchange.control("start")
+        before = sum(sum(exchange.control("status")["updates"].values()) for exchange in exchanges)
+        began = time.monotonic()
+        share = watch_costs(driver.status(NAME))
+        sent = sum(sum(exchange.control("status")["updates"].values()) for exchange in exchanges) - before
+        print(f"{sent / (time.monotonic() - began):.0f} updates/s, each on {arguments.nodes} lines")
+        driver.stop(NAME)
     return 0 if share < SHARE_MAX else 1
 
 

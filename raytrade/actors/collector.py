@@ -144,6 +144,7 @@ class Collector:
         return False
 
     async def _status(self) -> dict[str, Any]:
+        egress = {line.name: msgspec.to_builtins(line.egress) for line in self.plan.lines}
         return {
             "name": self.plan.name,
             "role": "collector",
@@ -152,6 +153,7 @@ class Collector:
                 name: {
                     "venue": line.machine.venue,
                     "url": line.machine.endpoint.url,
+                    "egress": {way: text for way, text in egress[name].items() if text},
                     "status": msgspec.to_builtins(line.status),
                     "counts": msgspec.to_builtins(line.machine.statistics()),
                 }
