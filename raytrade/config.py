@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,14 +57,53 @@ class VenueConfig(_Section):
         return tuple(Subscription(symbol, channels) for symbol in self.symbols)
 
 
+class EgressConfig(_Section):
+    """How lines leave their host: those on nodes with these labels, to these venues (globs), of this collector.
+
+    `number`: which of a node's collectors, from 0; any if left out. One of `source_address`, `interface` (its first
+    IPv4 address) and `proxy`: ``http://host:port``, or with a password ``env:NAME`` or ``file:/path`` (mode 600) on the
+    node.
+    """
+
+    labels: Labels = {}
+    venues: list[str] = Field(default=["*"], min_length=1)
+    number: int | None = Field(default=None, ge=0, le=7)
+    source_address: str = ""
+    interface: str = Field(default="", max_length=15)
+    proxy: str = Field(default="", pattern=r"^(http://[^@/\s]+:\d+|env:[A-Za-z_][A-Za-z0-9_]*|file:/\S+)?$")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> EgressConfig:
+        if not (self.source_address or self.interface or self.proxy):
+            raise ValueError("needs source_address, interface or proxy")
+        if self.source_address and self.interface:
+            raise ValueError("source_address and interface are two ways of saying one thing")
+        if self.source_address:
+            try:
+                ip_address(self.source_address)
+            except ValueError:
+                raise ValueError(f"source_address: {self.source_address!r} is no IP address") from None
+        return self
+
+    def covers(self, labels: Labels, venue: str, number: int) -> bool:
+        """Tell whether it is for the lines of this collector to this venue."""
+        return (
+            all(labels.get(key) == value for key, value in self.labels.items())
+            and any(fnmatchcase(venue, glob) for glob in self.venues)
+            and self.number in (None, number)
+        )
+
+
 class CollectorsConfig(_Section):
     """Every node with these labels runs `per_node` collectors, each with a line to every venue.
 
-    A subscription that is not served within `service_timeout_s` is reported as refused.
+    A subscription that is not served within `service_timeout_s` is reported as refused. Of `egress` the first entry
+    that covers a line says how it leaves its host.
     """
 
     labels: Labels = {}
     per_node: int = Field(default=1, ge=1, le=8)
+    egress: list[EgressConfig] = []
     service_timeout_s: float = Field(default=30.0, ge=1, le=3600)
 
 
@@ -240,5 +281,7 @@ _SECTIONS: dict[str, type[_Section]] = {
 
 
 def _known_keys(location: list[str]) -> list[str]:
+    if location[:2] == ["collectors", "egress"]:
+        return list(EgressConfig.model_fields)
     section = _SECTIONS[location[0]] if location else Config
     return list(section.model_fields)

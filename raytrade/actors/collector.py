@@ -24,6 +24,7 @@ from raytrade.links.publisher import Publisher
 from raytrade.links.writer import LinkSettings, OpenLink
 from raytrade.rules import rule_of
 from raytrade.transport.clock import SystemClock
+from raytrade.transport.egress import Egress
 from raytrade.transport.line import Line
 from raytrade.transport.rest import WeightBudget
 from raytrade.venues import find_venue
@@ -35,11 +36,12 @@ TIMER_NS_MIN = MILLISECOND
 
 
 class LinePlan(msgspec.Struct, frozen=True):
-    """A line to open: its name, its venue, and what is subscribed on it."""
+    """A line to open: its name, its venue, what is subscribed on it, and how it leaves the host."""
 
     name: str
     venue: str
     endpoint: Endpoint
+    egress: Egress = Egress()
 
 
 class CollectorPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,7 @@ class Collector:
         budget = self._budgets.setdefault(plan.venue, WeightBudget(spec.limits.weight_per_minute_max))
         machine = spec.machine(plan.venue, plan.endpoint)
         machine.service_timeout_ns = self.plan.service_timeout_ns
-        return Line(plan.name, machine, self._clock, budget, spec.limits.connection_life_s)
+        return Line(plan.name, machine, self._clock, budget, spec.limits.connection_life_s, plan.egress)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -142,6 +144,7 @@ class Collector:
         return False
 
     async def _status(self) -> dict[str, Any]:
+        egress = {line.name: msgspec.to_builtins(line.egress) for line in self.plan.lines}
         return {
             "name": self.plan.name,
             "role": "collector",
@@ -150,6 +153,7 @@ class Collector:
                 name: {
                     "venue": line.machine.venue,
                     "url": line.machine.endpoint.url,
+                    "egress": {way: text for way, text in egress[name].items() if text},
                     "status": msgspec.to_builtins(line.status),
                     "counts": msgspec.to_builtins(line.machine.statistics()),
                 }

@@ -20,6 +20,9 @@ def emulate(  # noqa: PLR0913 - one parameter per option
     venue: Annotated[str, typer.Option(help="Wire format of the synthetic market.")] = "binance-spot",
     symbols: Annotated[str, typer.Option(help="Symbols as the venue writes them, with commas between.")] = "BTCUSDT",
     capture: Annotated[Path | None, typer.Option(help="Serve this recording instead of a market.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other hosts reach it only if you say so.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 0,
     rate: Annotated[float, typer.Option(help="Updates per second and symbol; 0: as fast as taken.")] = 100.0,
     updates: Annotated[int, typer.Option(help="Updates in all; 0: without end.")] = 0,
@@ -43,6 +46,7 @@ def emulate(  # noqa: PLR0913 - one parameter per option
             venue="" if capture else venue,
             symbols=() if capture else tuple(symbol for symbol in symbols.split(",") if symbol),
             capture=str(capture) if capture else "",
+            host=host,
             port=port,
             rate=rate,
             updates=updates,

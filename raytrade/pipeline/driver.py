@@ -117,6 +117,28 @@ def all_labels(config: Config) -> Labels:
     return labels
 
 
+def wait_for_nodes(config: Config, timeout_s: float, tell: Callable[[str], None]) -> None:
+    """Wait until every part of the pipeline finds its node: a cluster that was just begun may still be growing.
+
+    `tell` is called once with what is missing, if anything is.
+
+    Raises:
+        ConfigError: it is still missing after `timeout_s`.
+    """
+    patience = threading.Event()
+    polls = int(timeout_s / RESTART_POLL_S)
+    for number in range(polls + 1):
+        try:
+            plan_pipeline(config, live_nodes())
+            return
+        except ConfigError as error:
+            if number == polls:
+                raise
+            if number == 0:
+                tell(str(error))
+        patience.wait(RESTART_POLL_S)
+
+
 def supervisor_name(pipeline: str) -> str:
     """Give the name of a pipeline's supervisor."""
     return f"{pipeline}-supervisor"

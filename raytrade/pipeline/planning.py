@@ -15,6 +15,7 @@ from raytrade.actors.strategy import StrategyPlan
 from raytrade.config import Config, Labels, RecorderConfig, StrategyConfig
 from raytrade.core.clock import SECOND
 from raytrade.errors import ConfigError
+from raytrade.transport.egress import Egress
 from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
 
@@ -57,7 +58,7 @@ def plan_what_fits(
     """Place what can be placed, and tell what cannot; an actor stays on the node where `held` says that it runs."""
     places = _Places(nodes, held)
     collectors = [
-        Placement(_collector(config, f"{config.name}-collector-{node.node_id[:12]}-{number}"), node)
+        Placement(_collector(config, node, number), node)
         for node in places.fitting(config.collectors.labels, "collectors.labels")
         for number in range(config.collectors.per_node)
     ]
@@ -104,17 +105,26 @@ def _text_of(labels: Labels) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()) if not name.startswith("ray.io/"))
 
 
-def _collector(config: Config, name: str) -> CollectorPlan:
+def _collector(config: Config, node: Node, number: int) -> CollectorPlan:
+    name = f"{config.name}-collector-{node.node_id[:12]}-{number}"
     lines = []
     for venue, part in config.venues.items():
         spec = find_venue(venue)
+        egress = _egress(config, node, venue, number)
         ws_url, rest_url = part.ws_url or spec.ws_url, part.rest_url or spec.rest_url
-        for number, share in enumerate(_shares(part.subscriptions(), spec.limits.streams_per_connection_max)):
+        for part_number, share in enumerate(_shares(part.subscriptions(), spec.limits.streams_per_connection_max)):
             for endpoint in spec.machine.endpoints(ws_url, rest_url, share):
-                suffix = (f"/{number + 1}" if number else "") + (f"/{endpoint.part}" if endpoint.part else "")
-                lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint))
+                suffix = (f"/{part_number + 1}" if part_number else "") + (f"/{endpoint.part}" if endpoint.part else "")
+                lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint, egress))
     service_timeout_ns = int(config.collectors.service_timeout_s * SECOND)
     return CollectorPlan(name=name, lines=lines, links=config.links.settings(), service_timeout_ns=service_timeout_ns)
+
+
+def _egress(config: Config, node: Node, venue: str, number: int) -> Egress:
+    for part in config.collectors.egress:
+        if part.covers(node.labels, venue, number):
+            return Egress(source_address=part.source_address, interface=part.interface, proxy=part.proxy)
+    return Egress()
 
 
 def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:

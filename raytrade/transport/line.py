@@ -12,8 +12,9 @@ from raytrade.core.clock import SECOND, Clock
 from raytrade.core.events import Event, LineDown, LineUp
 from raytrade.errors import LineLost
 from raytrade.transport.backoff import Backoff
+from raytrade.transport.egress import Egress
 from raytrade.transport.rest import WeightBudget, fetch
-from raytrade.transport.websocket import Websocket, open_websocket
+from raytrade.transport.websocket import DIRECT, Websocket, open_websocket
 from raytrade.venues.protocol import (
     FRAME_BYTES_MAX,
     Command,
@@ -45,7 +46,15 @@ class LineStatus(msgspec.Struct):
 class Line:
     """Runs one connection for ever; `deliver(name, events)` is called from the event loop."""
 
-    def __init__(self, name: str, machine: VenueMachine, clock: Clock, budget: WeightBudget, life_s: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        machine: VenueMachine,
+        clock: Clock,
+        budget: WeightBudget,
+        life_s: int = 0,
+        egress: Egress = DIRECT,
+    ) -> None:
         """`life_s`: after how long the venue cuts every connection; 0 if it does not."""
         self.name = name
         self.machine = machine
@@ -53,6 +62,7 @@ class Line:
         self.fetched_ns: dict[str, int] = {}
         self._clock = clock
         self._budget = budget
+        self._egress = egress
         self._backoff = Backoff(seed=sum(name.encode()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket: Websocket | None = None
@@ -89,7 +99,7 @@ class Line:
             self._drain(deliver)
 
         try:
-            socket = await open_websocket(url, open_, receive, FRAME_BYTES_MAX, OPEN_TIMEOUT_S)
+            socket = await open_websocket(url, open_, receive, FRAME_BYTES_MAX, OPEN_TIMEOUT_S, self._egress)
         except LineLost as error:
             return error.reason
         ticker = asyncio.create_task(self._tick(deliver))
@@ -154,7 +164,7 @@ class Line:
         while (wait_ns := self._budget.wait_ns(command.weight, self._clock.now_ns())) > 0:
             await asyncio.sleep(wait_ns / SECOND)
         try:
-            body = await fetch(command.url)
+            body = await fetch(command.url, self._egress)
         except LineLost as error:
             self.status.last_reason = str(error)
             return

@@ -6,9 +6,12 @@ import asyncio
 import urllib.error
 import urllib.request
 from collections import deque
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.errors import LineLost
+from raytrade.transport.egress import Egress
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 TIMEOUT_S = 10.0
@@ -35,17 +38,52 @@ class WeightBudget:
         return 0
 
 
-def _fetch(url: str) -> bytes:
+class _Plain(urllib.request.HTTPHandler):
+    """Leaves from a source address."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self._connect = partial(HTTPConnection, source_address=(source, 0))
+
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        """Open it."""
+        return self.do_open(self._connect, req)
+
+
+class _Encrypted(urllib.request.HTTPSHandler):
+    """Leaves from a source address."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self._connect = partial(HTTPSConnection, source_address=(source, 0))
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        """Open it."""
+        return self.do_open(self._connect, req)
+
+
+def _opener(egress: Egress) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = []
+    proxy = egress.proxy_url()
+    if proxy:
+        handlers.append(urllib.request.ProxyHandler({"http": proxy.reveal(), "https": proxy.reveal()}))
+    source = egress.source()
+    if source:
+        handlers += [_Plain(source), _Encrypted(source)]
+    return urllib.request.build_opener(*handlers)
+
+
+def _fetch(url: str, egress: Egress) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "raytrade", "Accept": "application/json"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+    with _opener(egress).open(request, timeout=TIMEOUT_S) as reply:
         body: bytes = reply.read(BODY_BYTES_MAX + 1)
     if len(body) > BODY_BYTES_MAX:
         raise LineLost("rest", f"{url}: more than {BODY_BYTES_MAX} bytes")
     return body
 
 
-async def fetch(url: str) -> bytes:
-    """Fetch a body in a thread.
+async def fetch(url: str, egress: Egress) -> bytes:
+    """Fetch a body in a thread, by this way out.
 
     Raises:
         LineLost: no answer, or an answer that is not 200.
@@ -53,6 +91,6 @@ async def fetch(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
         raise LineLost("rest", f"not an http address: {url}")
     try:
-        return await asyncio.to_thread(_fetch, url)
+        return await asyncio.to_thread(_fetch, url, egress)
     except (OSError, urllib.error.URLError, ValueError) as error:
         raise LineLost("rest", f"{url}: {error}") from None

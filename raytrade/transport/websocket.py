@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -19,11 +20,14 @@ from websockets.protocol import State
 from websockets.uri import WebSocketURI, parse_uri
 
 from raytrade.errors import LineLost
+from raytrade.transport.egress import Egress, connect
 
 KEEPALIVE_S = 20.0
 """A ping goes out this often; if nothing at all came since the last one, the connection is dead."""
 WRITE_BYTES_MAX = 4 * 1024 * 1024
 """A venue that does not read what we send (pongs, subscriptions) for this much is given up."""
+
+DIRECT = Egress()
 
 OnFrame = Callable[[bytes], None]
 OnOpen = Callable[["Websocket"], None]
@@ -173,9 +177,9 @@ class Websocket(asyncio.Protocol):
 
 
 async def open_websocket(
-    url: str, on_open: OnOpen, on_frame: OnFrame, frame_bytes_max: int, timeout_s: float
+    url: str, on_open: OnOpen, on_frame: OnFrame, frame_bytes_max: int, timeout_s: float, egress: Egress = DIRECT
 ) -> Websocket:
-    """Connect and shake hands.
+    """Connect, by this way out, and shake hands.
 
     Raises:
         LineLost: no connection within `timeout_s`, or the venue refused it.
@@ -189,13 +193,15 @@ async def open_websocket(
     socket: Websocket | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            _, socket = await asyncio.get_running_loop().create_connection(
-                lambda: Websocket(uri, on_open, on_frame, frame_bytes_max),
-                uri.host,
-                uri.port,
-                ssl=context,
-                server_hostname=host,
-            )
+            create = partial(asyncio.get_running_loop().create_connection, ssl=context, server_hostname=host)
+
+            def make() -> Websocket:
+                return Websocket(uri, on_open, on_frame, frame_bytes_max)
+
+            if egress == DIRECT:
+                _, socket = await create(make, uri.host, uri.port)
+            else:
+                _, socket = await create(make, sock=await connect(uri.host, uri.port, egress))
             await socket.opened()
     except (TimeoutError, OSError, InvalidHandshake) as error:
         if socket is not None:

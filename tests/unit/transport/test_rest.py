@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from raytrade.core.clock import SECOND
 from raytrade.errors import LineLost
 from raytrade.transport import rest
+from raytrade.transport.egress import Egress
 from raytrade.transport.rest import SHARE, WINDOW_NS, WeightBudget, fetch
 
 
@@ -54,18 +55,18 @@ def test_no_minute_spends_more_than_the_share(requests: list[tuple[int, int]]) -
 def answer(monkeypatch: pytest.MonkeyPatch, reply: Callable[[], io.BytesIO]) -> list[urllib.request.Request]:
     asked: list[urllib.request.Request] = []
 
-    def urlopen(request: urllib.request.Request, timeout: float) -> Any:
+    def open_(_: object, request: urllib.request.Request, timeout: float) -> Any:
         assert timeout > 0
         asked.append(request)
         return reply()
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_)
     return asked
 
 
 def fetched(url: str = "https://api.example/depth") -> bytes:
     """Fetch with the thread taken out: its loop would need a socket pair."""
-    work = fetch(url)
+    work = fetch(url, Egress())
     try:
         work.send(None)
     except StopIteration as done:
