@@ -118,18 +118,13 @@ class ChainStream:
         """Give up waiting for a hole to be filled; ask again for a snapshot."""
         deadline_ns = self._hole_deadline_ns()
         if deadline_ns is not None and now_ns >= deadline_ns:
-            self._give_up_waiting(now_ns)
+            if self._synced and not self._held and not self._proves_hole():
+                self._hole.close()
+            else:
+                (self._declare_gap if self._synced else self._go_on)(now_ns)
             self._review(now_ns)
         if self._requests.due_ns is not None and now_ns >= self._requests.due_ns:
             self._requests.ask(now_ns, "no snapshot came")
-
-    def _give_up_waiting(self, now_ns: Nanos) -> None:
-        if not self._synced:
-            self._go_on(now_ns)
-        elif self._held or self._proves_hole():
-            self._declare_gap(now_ns)
-        else:
-            self._hole.close()
 
     def deadline_ns(self) -> Nanos | None:
         """When a hole is given up, or a snapshot asked for again."""

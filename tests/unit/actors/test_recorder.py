@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_what_a_slow_disk_leaves_waits_on_disk_and_is_written(
     assert recorder.stop() == ""
     assert ids_in_files(tmp_path) == list(range(2, LAST + 1))
     assert rows(tmp_path, "gaps/*.parquet", "id_prev", "id_last") == []
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".parquet"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".parquet", ".json"}
     source.die(registry)
 
 
@@ -107,13 +108,19 @@ def test_beyond_its_bound_what_is_missing_is_a_gap(
     until(lambda: recorder._intake.is_full, "there is no room")
     disk.gate.set()
     until(lambda: not recorder._intake.is_full and recorder._intake.is_empty(), "there is room again")
-    until(lambda: recorder._upstreams.up() and source.thread.call(source.publisher.is_drained), "all is taken")
-    source.give(step(last + 1))
-    until(lambda: recorder.flush() == "" and last + 1 in ids_in_files(tmp_path), "the stream goes on")
+    numbers = count(last + 1)
+
+    def is_going_on() -> bool:
+        """An update that comes just when a link begins with an image is in the image; the next one is not."""
+        source.give(step(next(numbers)))
+        assert recorder.flush() == ""
+        return max(ids_in_files(tmp_path)) > last
+
+    until(is_going_on, "the stream goes on")
     assert recorder.stop() == ""
     taken = set(ids_in_files(tmp_path))
     gaps = rows(tmp_path, "gaps/*.parquet", "id_prev", "id_last")
-    missing = {number for number in range(2, last + 2) if number not in taken}
+    missing = {number for number in range(2, max(taken)) if number not in taken}
     assert missing
     assert missing <= {number for start, end in gaps for number in range(start + 1, end + 1)}
     source.die(registry)
