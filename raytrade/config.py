@@ -116,17 +116,26 @@ class DedupConfig(_Section):
 
 
 class StrategyConfig(_Section):
-    """A strategy by ``module:Class`` or ``file.py:Class``, and the streams it gets (globs)."""
+    """A strategy by ``module:Class`` or ``file.py:Class``, and the streams it gets (globs).
+
+    `policy` when it does not keep up: `skip` (a gap, then an image), `conflate` (the latest books only), `fail` (its
+    links are closed).
+    """
 
     name: Name
     strategy: str = Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
     params: dict[str, Any] = {}
     subscribe: list[str] = Field(default=["*"], min_length=1)
     labels: Labels = {}
+    policy: Literal["skip", "conflate", "fail"] = "skip"
 
 
 class RecorderConfig(_Section):
-    """A recording under `directory` of the recorder's own host; with `arrivals` the log of every line's copies too."""
+    """A recording under `directory` of the recorder's own host; with `arrivals` the log of every line's copies too.
+
+    `policy` when its disk does not keep up: `spill` (to nameless files under `spill_directory`, else under `directory`,
+    of at most `spill_mb` together, and only then a gap), `skip` (a gap, then an image), `fail` (its links are closed).
+    """
 
     name: Name = "recorder"
     directory: str = Field(min_length=1)
@@ -136,6 +145,9 @@ class RecorderConfig(_Section):
     segment_mb: int = Field(default=64, ge=1, le=1024)
     compression: Literal["zstd", "snappy", "lz4", "none"] = "zstd"
     arrivals: bool = True
+    policy: Literal["spill", "skip", "fail"] = "spill"
+    spill_mb: int = Field(default=1024, ge=1, le=1_000_000)
+    spill_directory: str = ""
 
     def sink(self) -> SinkSettings:
         """Give the sink's settings."""
@@ -149,7 +161,8 @@ class RecorderConfig(_Section):
 class LinksConfig(_Section):
     """The data plane. `same_node`: the lane between actors of one host (`shm` falls back to `call` by itself).
 
-    `spacing_ms`: least time between two batches of a call lane under load.
+    `spacing_ms`: least time between two batches of a call lane under load. `busy_poll`: have the threads of these roles
+    (`true`: all three) look at their links without ever sleeping; each takes a core for itself.
     """
 
     same_node: Literal["shm", "call"] = "shm"
@@ -157,6 +170,11 @@ class LinksConfig(_Section):
     batch_kb: int = Field(default=88, ge=1, le=10_000)
     in_flight: int = Field(default=4, ge=1, le=64)
     ring_mb: int = Field(default=256, ge=1, le=65_536)
+    busy_poll: bool | list[Literal["dedup", "strategy", "recorder"]] = False
+
+    def spins(self, role: str) -> bool:
+        """Tell whether actors of the role never sleep."""
+        return self.busy_poll if isinstance(self.busy_poll, bool) else role in self.busy_poll
 
     def settings(self) -> LinkSettings:
         """Give the links' settings."""

@@ -6,6 +6,7 @@ Everything happens on one event loop in a thread of its own; Ray's calls post to
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import threading
@@ -18,10 +19,12 @@ from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Event
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import encode, parse
+from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import LineBooks
+from raytrade.links.opening import OpenLink, read_wish, reader_of
 from raytrade.links.publisher import Publisher
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 from raytrade.rules import rule_of
 from raytrade.transport.clock import SystemClock
 from raytrade.transport.egress import Egress
@@ -33,6 +36,7 @@ from raytrade.venues.protocol import SERVICE_TIMEOUT_NS, Endpoint
 CALL_TIMEOUT_S = 10.0
 TIMER_NS_MIN = MILLISECOND
 """What the event loop's timers can tell apart."""
+_log = logging.getLogger("raytrade.links")
 
 
 class LinePlan(msgspec.Struct, frozen=True):
@@ -104,6 +108,8 @@ class Collector:
         self._pumping = False
         now_ns = self._clock.now_ns()
         self._publisher.pump(now_ns)
+        for note in self._publisher.notes():
+            _log.warning("%s: %s", self.plan.name, note)
         due_ns = self._publisher.due_ns()
         if due_ns is not None:
             self._wake_at(due_ns, now_ns)
@@ -159,6 +165,8 @@ class Collector:
                 }
                 for name, line in self._lines.items()
             },
+            "problems": self._publisher.problems(),
+            "slow": dict(self._publisher.episodes),
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
             "ring_bytes": self._publisher.ring.bytes_held,
@@ -181,7 +189,12 @@ class Collector:
 
     def open_link(self, wish: bytes, reader: Any) -> int:
         """Open a link to `reader`; gives this writer's id."""
-        return int(self._on_loop(self._open(msgspec.msgpack.decode(wish, type=OpenLink), reader)))
+        try:
+            opening = read_wish(wish)
+        except PipelineError as error:
+            self._loop.call_soon_threadsafe(self._publisher.refuse, reader_of(wish), str(error))
+            raise
+        return int(self._on_loop(self._open(opening, reader)))
 
     def request_snapshot(self, instrument: str) -> bool:
         """Ask the venue for a fresh book; it goes out to all readers. False if no line is up for it."""

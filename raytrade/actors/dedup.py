@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from typing import Any
@@ -19,14 +20,17 @@ from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
+from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import checked_image
+from raytrade.links.opening import OpenLink, read_wish, reader_of
 from raytrade.links.publisher import Publisher
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 from raytrade.rules import rule_of
 
 UNBOOKED_MAX = 256
 UNBOOKED_NS = 50 * MILLISECOND
+_log = logging.getLogger("raytrade.links")
 
 
 class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,7 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     collectors: list[str]
     shard: tuple[int, int] = (0, 1)
     same_node: str = "shm"
+    busy_poll: bool = False
     links: LinkSettings = LinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
     arrivals: bool = False
@@ -53,10 +58,10 @@ class Dedup:
         self._booked_ns: Nanos = 0
         self._up: dict[str, Message] = {}
         self._lines_of: dict[str, dict[str, Message]] = {}
-        self._unheard: dict[str, Message] = {}
+        self._unheard: dict[str, tuple[str, Message]] = {}
         self._asked: dict[str, int] = {}
         self._arrivals = ArrivalLog(plan.name, secrets.randbits(62) | 1) if plan.arrivals else None
-        self._thread = MachineThread(plan.name, self._tick)
+        self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
         template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_writers(plan.collectors)
@@ -66,11 +71,15 @@ class Dedup:
 
     def _tick(self, now_ns: Nanos) -> Nanos | None:
         self._upstreams.tick(now_ns)
+        if self._unheard:
+            self._hear_resumed(now_ns)
         due_ns = self._arbiter.deadline_ns()
         if due_ns is not None and now_ns >= due_ns:
             self._arbiter.receive_timeout(now_ns)
-        self._give_out()
+        self._give_out(now_ns)
         self._publisher.pump(now_ns)
+        for note in self._publisher.notes():
+            _log.warning("%s: %s", self.plan.name, note)
         if len(self._unbooked) >= UNBOOKED_MAX or now_ns - self._booked_ns >= UNBOOKED_NS:
             self._booked_ns = now_ns
             self._keep_books()
@@ -89,9 +98,7 @@ class Dedup:
             if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
                 self._note_line(collector, message)
             elif self._unheard and message.line in self._unheard:
-                line_up = self._unheard.pop(message.line)
-                self._note_line(collector, line_up)
-                receive(message.line, line_up, now_ns)
+                self._hear(message.line, now_ns)
             receive(message.line, message, now_ns)
 
     def _note_line(self, collector: str, message: Message) -> None:
@@ -102,19 +109,31 @@ class Dedup:
         else:
             lines.pop(message.line, None)
 
+    def _hear(self, line: str, now_ns: Nanos) -> None:
+        """A line that was lost with its link is there again."""
+        collector, line_up = self._unheard.pop(line)
+        self._note_line(collector, line_up)
+        self._arbiter.receive(line, line_up, now_ns)
+
+    def _hear_resumed(self, now_ns: Nanos) -> None:
+        """A link that goes on where it was brings word of every change, so its lines are as they were: up."""
+        resumed = self._upstreams.resumed()
+        for line in [line for line, (collector, _) in self._unheard.items() if collector in resumed]:
+            self._hear(line, now_ns)
+
     def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
         """Without its link a collector's lines are as good as down, until one is heard of again."""
         if is_up:
             return
         for line, line_up in self._lines_of.pop(collector, {}).items():
-            self._unheard[line] = line_up
+            self._unheard[line] = (collector, line_up)
             down = LineDown(venue=line_up.instrument, cause=f"no link to {collector}", ts_recv_ns=now_ns)
             message = parse(encode(down, line))
             if self._arrivals is not None:
                 self._arrivals.note([message], now_ns)
             self._arbiter.receive(line, message, now_ns)
 
-    def _give_out(self) -> None:
+    def _give_out(self, now_ns: Nanos) -> None:
         messages = self._arbiter.output()
         if messages:
             self._publisher.append(messages)
@@ -122,10 +141,15 @@ class Dedup:
             if self._arrivals is not None:
                 self._arrivals.give(messages)
         for wanted in self._arbiter.commands():
-            self._request_snapshot(wanted.instrument)
+            self._request_snapshot(wanted.instrument, now_ns)
 
-    def _request_snapshot(self, instrument: str) -> None:
-        """Ask one collector: the same one on every replica, another at the next attempt."""
+    def _request_snapshot(self, instrument: str, now_ns: Nanos) -> None:
+        """Ask one collector: the same one on every replica, another at the next attempt.
+
+        Where books come in band the collectors may have one, which costs the venue nothing: links bring it.
+        """
+        if rule_of(instrument, Channel.BOOK).in_band:
+            self._upstreams.request_images({instrument}, now_ns)
         collectors = sorted(self._upstreams.up())
         if not collectors:
             return
@@ -197,10 +221,11 @@ class Dedup:
             },
             "lines": msgspec.to_builtins(line_totals(streams)),
             "up": sorted(self._upstreams.up()),
-            "problems": self._upstreams.problems(),
+            "problems": self._upstreams.problems() | self._publisher.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
+            "slow": dict(self._publisher.episodes),
             "ring_bytes": self._publisher.ring.bytes_held,
         }
 
@@ -212,7 +237,12 @@ class Dedup:
 
     def open_link(self, wish: bytes, reader: Any) -> int:
         """Open a link to `reader`; gives this writer's id."""
-        return int(self._thread.call(self._open, msgspec.msgpack.decode(wish, type=OpenLink), reader))
+        try:
+            opening = read_wish(wish)
+        except PipelineError as error:
+            self._thread.post(self._publisher.refuse, reader_of(wish), str(error))
+            raise
+        return int(self._thread.call(self._open, opening, reader))
 
     def arrivals(self, incarnation: int, number: int) -> list[bytes]:
         """Give the blocks of the log of copies from `number` on; see `ArrivalLog.since`."""
@@ -235,5 +265,5 @@ class Dedup:
         return bool(self._thread.call(self._is_drained))
 
     def _is_drained(self) -> bool:
-        self._give_out()
+        self._give_out(self._thread.clock.now_ns())
         return self._publisher.is_drained() and not self._arbiter.is_holding()

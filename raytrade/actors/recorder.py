@@ -1,4 +1,8 @@
-"""`Recorder`: arbitrates between the dedup replicas and appends what is left to Parquet segments."""
+"""`Recorder`: arbitrates between the dedup replicas and appends what is left to Parquet segments.
+
+Two threads: one reads the links at once, whatever the disk does; the other arbitrates and writes. Between them lies
+the `Intake`, which spills to disk when files are written more slowly than updates come.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import ray
 
 from raytrade.actors.arrivals import ArrivalsFeed
 from raytrade.actors.history import History
+from raytrade.actors.intake import Intake
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings
@@ -18,8 +23,11 @@ from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Channel, Flag
 from raytrade.core.message import Kind, Message
-from raytrade.errors import StorageError
-from raytrade.links.writer import OpenLink
+from raytrade.errors import PipelineError, StorageError
+from raytrade.links.opening import OpenLink
+from raytrade.links.policy import Policy
+from raytrade.links.spill import Arrived, SpillQueue
+from raytrade.links.spill_files import SpillFiles
 from raytrade.rules import rule_of
 from raytrade.storage.durable import next_indexes
 from raytrade.storage.sink import ParquetSink, SinkSettings
@@ -27,6 +35,10 @@ from raytrade.storage.sink import ParquetSink, SinkSettings
 FLUSH_EVERY_NS = SECOND
 PATIENCE_NS = 20 * MILLISECOND
 """A recorder is in no hurry: larger batches leave the processor to those who are."""
+FULL_RETRY_NS = 5 * MILLISECOND
+FILES_TIMEOUT_S = 3.0
+MAILBOX_ITEMS_MAX = 64
+"""Batches of a call lane that may wait for the links' thread; it takes each at once."""
 
 
 class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +49,11 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     filters: tuple[str, ...] = ("*",)
     same_node: str = "shm"
+    policy: Policy = Policy.SPILL
+    spill_bytes_max: int = 1024 * 1024 * 1024
+    spill_directory: str = ""
+    memory_bytes_max: int = 32 * 1024 * 1024
+    busy_poll: bool = False
     sink: SinkSettings = SinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
     arrivals: bool = False
@@ -55,15 +72,28 @@ class Recorder:
         self._streams: dict[tuple[str, Channel], Coverage] = {}
         self._problem = ""
         self._flushed_ns: Nanos = 0
-        self._thread = MachineThread(plan.name, self._tick)
+        self._time_ns: Nanos = 0
+        self._thread = MachineThread(
+            plan.name, self._tick, busy_poll=plan.busy_poll, mailbox_items_max=MAILBOX_ITEMS_MAX
+        )
+        self._writer = MachineThread(f"{plan.name}-files", self._work)
+        spilled = SpillFiles(Path(plan.spill_directory) if plan.spill_directory else directory)
+        queue = SpillQueue(spilled, plan.memory_bytes_max, plan.spill_bytes_max)
+        self._intake = Intake(plan.name, queue, self._writer.wake)
         template = OpenLink(
-            link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node, spacing_ns=PATIENCE_NS
+            link=0,
+            reader=plan.name,
+            filters=plan.filters,
+            same_node=plan.same_node,
+            policy=plan.policy,
+            spacing_ns=PATIENCE_NS,
         )
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.positions = self._history.positions
         self._upstreams.set_writers(plan.dedups)
         self._go_on(plan.dedups)
         self._arrivals = self._sink.arrivals() if plan.arrivals else None
+        self._writer.start()
         self._thread.start()
         self._feed = (
             ArrivalsFeed(plan.dedups, self._arrivals.cursors, self._fetched) if self._arrivals is not None else None
@@ -71,12 +101,12 @@ class Recorder:
 
     def _fetched(self, blocks: list[bytes]) -> None:
         """Hand the blocks over and wait until they are taken (on the feed's thread)."""
-        self._thread.call(self._take_arrivals, blocks, timeout_s=60)
+        self._writer.call(self._take_arrivals, blocks, timeout_s=60)
 
     def _take_arrivals(self, blocks: list[bytes]) -> None:
         assert self._arrivals is not None
         try:
-            self._arrivals.write(blocks, self._thread.clock.now_ns())
+            self._arrivals.write(blocks, self._writer.clock.now_ns())
         except StorageError as error:
             self._problem = str(error)
 
@@ -89,28 +119,66 @@ class Recorder:
         self._arbiter.output()
         self._sink.write(self._history.breaks(now_ns), now_ns)
 
+    # On the links' thread.
+
     def _tick(self, now_ns: Nanos) -> Nanos | None:
+        if self._intake.is_full:
+            self._intake.push()
+        if self._intake.is_full and not self._upstreams.is_paused:
+            self._upstreams.pause()
+        elif self._upstreams.is_paused and not self._intake.is_full:
+            self._upstreams.resume()
         self._upstreams.tick(now_ns)
-        due_ns = self._arbiter.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self._arbiter.receive_timeout(now_ns)
-        self._write(now_ns)
-        return self._arbiter.deadline_ns()
+        return now_ns + FULL_RETRY_NS if self._upstreams.is_paused else None
 
     def _take(self, dedup: str, data: bytes) -> None:
         now_ns = self._thread.clock.now_ns()
-        for message in self._upstreams.receive(dedup, data, now_ns):
-            if not self._history.has(message):
-                self._arbiter.receive(dedup, message, now_ns)
+        messages = self._upstreams.receive(dedup, data, now_ns)
+        if messages:
+            self._intake.put(Arrived(dedup, now_ns, messages))
 
     def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
-        (self._arbiter.receive_line_up if is_up else self._arbiter.receive_line_down)(dedup, now_ns)
+        self._intake.put(Arrived(dedup, now_ns, [], is_up))
+
+    # On the files' thread.
+
+    def _work(self, now_ns: Nanos) -> Nanos | None:
+        if not self._is_stuck():
+            for arrived in self._intake.take():
+                self._arbitrate(arrived)
+        if self._intake.is_empty():
+            self._advance(now_ns)
+        self._write(now_ns)
+        if not self._intake.is_empty() and not self._is_stuck():
+            return now_ns
+        return self._arbiter.deadline_ns()
+
+    def _is_stuck(self) -> bool:
+        """Tell whether so much could not be written that more must wait outside of memory."""
+        return self._sink.counts.bytes_pending >= self.plan.sink.pending_bytes_max
+
+    def _advance(self, now_ns: Nanos) -> None:
+        """Let the arbiter's time pass: it is that of arrivals, so that what still waits cannot be given up for lost."""
+        self._time_ns = max(self._time_ns, now_ns)
+        due_ns = self._arbiter.deadline_ns()
+        if due_ns is not None and self._time_ns >= due_ns:
+            self._arbiter.receive_timeout(self._time_ns)
+
+    def _arbitrate(self, arrived: Arrived) -> None:
+        arbiter, dedup = self._arbiter, arrived.writer
+        self._advance(arrived.ts_ns)
+        now_ns = self._time_ns
+        if arrived.is_up is not None:
+            (arbiter.receive_line_up if arrived.is_up else arbiter.receive_line_down)(dedup, now_ns)
+        for message in arrived.messages:
+            if not self._history.has(message):
+                arbiter.receive(dedup, message, now_ns)
 
     def _write(self, now_ns: Nanos) -> None:
         messages = self._arbiter.output()
         wanted = {command.instrument for command in self._arbiter.commands()}
         if wanted:
-            self._upstreams.request_images(wanted, now_ns)
+            self._thread.post(self._upstreams.request_images, wanted, now_ns)
         for message in messages:
             self._cover(message)
         try:
@@ -141,6 +209,14 @@ class Recorder:
             self._coverage[f"{message.instrument}/{message.channel.name.lower()}"] = coverage
         return coverage
 
+    def _files_status(self) -> dict[str, Any]:
+        return {
+            "problem": self._problem,
+            "sink": msgspec.to_builtins(self._sink.counts),
+            "arrivals": self._arrivals_status(),
+            "coverage": msgspec.to_builtins(self._coverage),
+        }
+
     def _status(self) -> dict[str, Any]:
         return {
             "name": self.plan.name,
@@ -148,10 +224,8 @@ class Recorder:
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "directory": self.plan.directory,
-            "problem": self._problem,
-            "sink": msgspec.to_builtins(self._sink.counts),
-            "arrivals": self._arrivals_status(),
-            "coverage": msgspec.to_builtins(self._coverage),
+            "policy": self.plan.policy.value,
+            "spill": self._intake.status(),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
@@ -164,11 +238,18 @@ class Recorder:
         return {"rows": sink.rows_written, "bytes": sink.bytes_written, "blocks_missing": sink.blocks_missing}
 
     def _release(self) -> None:
+        self._take_all()
         self._arbiter.release()
-        self._write(self._thread.clock.now_ns())
+        self._write(self._writer.clock.now_ns())
+
+    def _take_all(self) -> None:
+        while taken := self._intake.take():
+            for arrived in taken:
+                self._arbitrate(arrived)
 
     def _flush(self) -> str:
-        self._write(self._thread.clock.now_ns())
+        self._take_all()
+        self._write(self._writer.clock.now_ns())
         try:
             self._sink.flush()
             if self._arrivals is not None:
@@ -188,6 +269,7 @@ class Recorder:
 
     def receive_batch(self, dedup: str, data: bytes) -> None:
         """Take a batch of a dedup's link."""
+        self._intake.wait_for_room()
         self._thread.post(self._take, dedup, data)
 
     def set_dedups(self, names: list[str]) -> None:
@@ -198,17 +280,25 @@ class Recorder:
 
     def flush(self) -> str:
         """Write everything taken so far; gives the problem, or an empty text."""
-        return str(self._thread.call(self._flush, timeout_s=120))
+        self._thread.call(self._intake.push)
+        return str(self._writer.call(self._flush, timeout_s=120))
 
     def status(self) -> dict[str, Any]:
-        """Give the state of files, streams and links."""
-        return dict(self._thread.call(self._status))
+        """Give the state of files, streams and links; where the disk does not answer, that is said instead."""
+        status = dict(self._thread.call(self._status))
+        try:
+            return status | dict(self._writer.call(self._files_status, timeout_s=FILES_TIMEOUT_S))
+        except PipelineError:
+            return status | {"problem": "the disk does not answer", "sink": {}, "arrivals": {}, "coverage": {}}
 
     def stop(self) -> str:
         """Write everything and end; gives the problem, or an empty text."""
         if self._feed is not None:
             self._feed.stop()
-        self._thread.call(self._release)
-        problem = self.flush() or str(self._thread.call(self._close, timeout_s=120))
+        self._thread.call(self._intake.push)
+        self._writer.call(self._release, timeout_s=120)
+        problem = self.flush() or str(self._writer.call(self._close, timeout_s=120))
         self._thread.stop()
+        self._writer.stop()
+        self._intake.close()
         return problem

@@ -11,19 +11,22 @@ import msgspec
 import ray
 
 from raytrade.actors.upstreams import Upstreams
-from raytrade.actors.worker import MachineThread
+from raytrade.actors.worker import MAILBOX_ITEMS_MAX, MachineThread
 from raytrade.arbitration import SnapshotWanted
 from raytrade.core.clock import Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Flag
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind
-from raytrade.links.writer import OpenLink
+from raytrade.links.opening import OpenLink
+from raytrade.links.policy import Policy
 from raytrade.rules import rule_of
 from raytrade.strategy.engine import StrategyEngine
 from raytrade.strategy.loading import load_strategy
 
 NOTES_KEPT = 200
+LATEST_MAILBOX_ITEMS_MAX = 8
+"""Where the latest is wanted only, few batches wait in the mailbox: what waits there is old."""
 _log = logging.getLogger("raytrade.strategy")
 
 
@@ -36,6 +39,8 @@ class StrategyPlan(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     filters: tuple[str, ...] = ("*",)
     same_node: str = "shm"
+    policy: Policy = Policy.SKIP
+    busy_poll: bool = False
 
 
 class StrategyActor:
@@ -47,8 +52,11 @@ class StrategyActor:
         self._engine = StrategyEngine(plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe)
         self._coverage: dict[tuple[str, bool], Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
-        self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
+        items_max = LATEST_MAILBOX_ITEMS_MAX if plan.policy is Policy.CONFLATE else MAILBOX_ITEMS_MAX
+        self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll, mailbox_items_max=items_max)
+        template = OpenLink(
+            link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node, policy=plan.policy
+        )
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_writers(plan.dedups)
         self._thread.start()
@@ -85,7 +93,9 @@ class StrategyActor:
         coverage = self._coverage.get(stream)
         if coverage is None:
             coverage = self._coverage[stream] = Coverage()
-        if kind is Kind.SNAPSHOT:
+        if flags & Flag.CONFLATED:
+            coverage.skip(id_last)
+        elif kind is Kind.SNAPSHOT:
             coverage.start(id_last)
         else:
             coverage.observe(id_prev, id_last)
@@ -97,6 +107,7 @@ class StrategyActor:
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "strategy": self.plan.strategy,
+            "policy": self.plan.policy.value,
             "engine": msgspec.to_builtins(self._engine.statistics(), str_keys=True),
             "coverage": {
                 f"{instrument}/{'trades' if is_trades else 'book'}": msgspec.to_builtins(coverage)

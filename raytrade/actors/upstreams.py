@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from ray.exceptions import RayError
 
 from raytrade.actors.worker import MachineThread
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.message import Message
-from raytrade.errors import MalformedBatch, VersionSkew
+from raytrade.core.events import Channel
+from raytrade.core.message import Kind, Message
+from raytrade.errors import ConfigError, MalformedBatch, RaytradeError, VersionSkew
 from raytrade.links.local import LocalListener, LocalReceiver, host_id
+from raytrade.links.opening import OpenLink
 from raytrade.links.reader import LinkReader, ReaderCounts
-from raytrade.links.writer import OpenLink
+from raytrade.rules import rule_of
 
 NAMESPACE = "raytrade"
 OPEN_TIMEOUT_S = 10.0
@@ -26,6 +29,7 @@ FRESH_EVERY_NS = SECOND
 SLICE_NS = 10 * MILLISECOND
 SMALL_BYTES = 4096
 LOOK_NS = 20 * MILLISECOND
+_log = logging.getLogger("raytrade.links")
 AWAY_NS = 300 * MILLISECOND
 """A thread that was away for longer did not listen: writers were not silent because of it."""
 
@@ -64,6 +68,10 @@ class Upstreams:
         self._results: deque[tuple[str, int, str]] = deque()
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
         self._listener: LocalListener | None = None
+        self._receivers: list[LocalReceiver] = []
+        self._known: set[tuple[str, Channel]] = set()
+        self.is_paused = False
+        """Whether links are left unread, because their owner has no room for what they bring."""
         if template.same_node == "shm":
             self._listen()
 
@@ -84,7 +92,24 @@ class Upstreams:
     def _accept(self) -> None:
         receiver = self._listener.accept() if self._listener is not None else None
         if receiver is not None:
-            self._thread.watch(receiver, lambda: self._read(receiver))
+            self._receivers.append(receiver)
+            if not self.is_paused:
+                self._watch(receiver)
+
+    def _watch(self, receiver: LocalReceiver) -> None:
+        self._thread.watch(receiver, lambda: self._read(receiver))
+
+    def pause(self) -> None:
+        """Read no further: what comes waits with the writers."""
+        self.is_paused = True
+        for receiver in self._receivers:
+            self._thread.unwatch(receiver)
+
+    def resume(self) -> None:
+        """Read on."""
+        self.is_paused = False
+        for receiver in self._receivers:
+            self._watch(receiver)
 
     def _read(self, receiver: LocalReceiver) -> None:
         """Take batches one by one, but not for long: calls and deadlines must have their turn.
@@ -95,10 +120,13 @@ class Upstreams:
         until_ns = clock.now_ns() + SLICE_NS
         while batches := receiver.read(1):
             self._on_batch(receiver.writer, batches[0])
-            if len(batches[0]) < SMALL_BYTES or clock.now_ns() >= until_ns:
+            if len(batches[0]) < SMALL_BYTES or clock.now_ns() >= until_ns or self.is_paused:
                 return
-        if batches is None:
+        if receiver.problem:
+            self._refuse(receiver.writer, receiver.problem)
+        if batches is None or receiver.problem:
             self._thread.unwatch(receiver)
+            self._receivers.remove(receiver)
             receiver.close()
 
     def set_writers(self, names: list[str]) -> None:
@@ -109,7 +137,7 @@ class Upstreams:
                 self._on_change(name, False, self._thread.clock.now_ns())
         for name in names:
             if name not in self._readers:
-                self._readers[name] = LinkReader(name, secrets.randbits(62))
+                self._readers[name] = LinkReader(name, secrets.randbits(62), check=self._check)
         self._is_eager = True
 
     def tick(self, now_ns: Nanos) -> None:
@@ -121,9 +149,9 @@ class Upstreams:
             self._opened(*self._results.popleft(), now_ns)
         away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
         for name, reader in self._readers.items():
-            if away_ns > AWAY_NS:
+            if away_ns > AWAY_NS or self.is_paused:
                 reader.excuse(away_ns, now_ns)
-            if reader.must_open(now_ns) and name not in self._opening:
+            if not self.is_paused and reader.must_open(now_ns) and name not in self._opening:
                 self._opening.add(name)
                 template = msgspec.structs.replace(self._template, positions=dict(self.positions))
                 self._opener.submit(self._open, name, reader.wish(self._name, template, now_ns))
@@ -142,12 +170,37 @@ class Upstreams:
         try:
             messages = reader.receive(data, now_ns)
         except (MalformedBatch, VersionSkew) as error:
-            reader.counts.malformed += 1
-            reader.lost()
-            self._problems[name] = str(error)
+            self._refuse(name, str(error))
             messages = None
+        if reader.closed and name not in self._problems:
+            self._problems[name] = reader.closed
+            _log.error("%s: %s closed the link: %s", self._name, name, reader.closed)
         self._tell(name, reader, now_ns)
         return messages or []
+
+    def _check(self, messages: list[Message]) -> None:
+        for message in messages:
+            if (message.instrument, message.channel) not in self._known:
+                self._learn(message)
+
+    def _learn(self, message: Message) -> None:
+        """A stream that no rule is known for would end its reader."""
+        try:
+            if ":" in message.instrument or message.kind not in (Kind.LINE_UP, Kind.LINE_DOWN):
+                rule_of(message.instrument, message.channel)
+        except (ConfigError, KeyError):
+            raise MalformedBatch(f"no venue is known for {message.instrument}") from None
+        self._known.add((message.instrument, message.channel))
+
+    def _refuse(self, name: str, problem: str) -> None:
+        """What came over the link is none of ours: count it, say so once, and open the link anew."""
+        reader = self._readers.get(name)
+        if reader is None:
+            return
+        reader.refuse(self._thread.clock.now_ns())
+        if reader.counts.refused != problem:
+            _log.error("%s: refused a batch of %s: %s", self._name, name, problem)
+        reader.counts.refused = self._problems[name] = problem
 
     def request_images(self, instruments: set[str], now_ns: Nanos) -> None:
         """Have every writer put images of these instruments into its link, at most once in `FRESH_EVERY_NS` each."""
@@ -168,15 +221,22 @@ class Upstreams:
                 handle = self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
             writer_id = ray.get(handle.open_link.remote(msgspec.msgpack.encode(wish), self._me), timeout=OPEN_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError) as error:
-            self._handles.pop(name, None)
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, RaytradeError):
+                problem = f"{name} refuses: {cause}"
+            else:
+                self._handles.pop(name, None)
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         finally:
             self._results.append((name, writer_id, problem or ("" if writer_id else "not opened")))
+            self._thread.wake()
 
     def _opened(self, name: str, writer_id: int, problem: str, now_ns: Nanos) -> None:
         self._opening.discard(name)
         reader = self._readers.get(name)
         if problem:
+            if self._problems.get(name) != problem:
+                _log.warning("%s: no link to %s: %s", self._name, name, problem)
             self._problems[name] = problem
         elif reader is not None:
             reader.opened(writer_id, now_ns)
@@ -185,6 +245,22 @@ class Upstreams:
     def handle(self, name: str) -> Any | None:
         """Give the actor of a writer whose link was opened."""
         return self._handles.get(name)
+
+    def resumed(self) -> list[str]:
+        """Give the writers whose links are up and went on exactly where they were."""
+        return [name for name, reader in self._readers.items() if reader.is_up and reader.is_resumed]
+
+    def close(self) -> None:
+        """Let go of sockets and threads: the owner ends."""
+        self._opener.shutdown(wait=False, cancel_futures=True)
+        while self._receivers:
+            receiver = self._receivers.pop()
+            self._thread.unwatch(receiver)
+            receiver.close()
+        if self._listener is not None:
+            self._thread.unwatch(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def up(self) -> list[str]:
         """Give the writers whose links are up."""

@@ -1,7 +1,7 @@
 """`MachineThread`: the one thread of an actor that owns its state.
 
 Calls from other threads are posted to its bounded mailbox; sockets are read by the thread itself. It sleeps in the
-kernel until one of them, or its own next deadline, wakes it.
+kernel until one of them, or its own next deadline, wakes it; with `busy_poll` it looks again and again instead.
 """
 
 from __future__ import annotations
@@ -42,10 +42,19 @@ class MachineThread:
     fault: it is printed and ends the process, so that the actor is started again and its readers notice.
     """
 
-    def __init__(self, name: str, tick: Callable[[Nanos], Nanos | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        tick: Callable[[Nanos], Nanos | None],
+        *,
+        busy_poll: bool = False,
+        mailbox_items_max: int = MAILBOX_ITEMS_MAX,
+    ) -> None:
+        """`busy_poll`: never sleep, for a core that nothing else needs."""
         self.clock = SystemClock()
         self._tick = tick
-        self._mailbox: Queue[tuple[Callable[..., None], tuple[Any, ...]]] = Queue(MAILBOX_ITEMS_MAX)
+        self._busy_poll = busy_poll
+        self._mailbox: Queue[tuple[Callable[..., None], tuple[Any, ...]]] = Queue(mailbox_items_max)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -77,6 +86,10 @@ class MachineThread:
             self._mailbox.put((function, arguments), timeout=POST_TIMEOUT_S)
         except Full:
             raise PipelineError(f"{self._thread.name}: the mailbox is full") from None
+        os.eventfd_write(self._bell, 1)
+
+    def wake(self) -> None:
+        """Have `tick` called soon; from any thread."""
         os.eventfd_write(self._bell, 1)
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float = 10.0) -> Any:
@@ -117,15 +130,26 @@ class MachineThread:
     def _wait(self, due_ns: Nanos | None) -> list[Callable[[], None]]:
         """Sleep until something comes or is due. Epoll counts in milliseconds, select on it in microseconds."""
         wait_ns = IDLE_NS if due_ns is None else max(0, min(IDLE_NS, due_ns - self.clock.now_ns()))
-        if 0 < wait_ns < FINE_NS:
-            select.select([self._epoll], (), (), wait_ns / SECOND)
-            wait_ns = 0
         callbacks = []
-        for descriptor, _ in self._epoll.poll(wait_ns / SECOND):
+        for descriptor, _ in self._spin(wait_ns) if self._busy_poll else self._sleep(wait_ns):
             callback = self._take if descriptor == self._bell else self._watched.get(descriptor)
             if callback is not None:
                 callbacks.append(callback)
         return callbacks
+
+    def _sleep(self, wait_ns: Nanos) -> list[tuple[int, int]]:
+        if 0 < wait_ns < FINE_NS:
+            select.select([self._epoll], (), (), wait_ns / SECOND)
+            wait_ns = 0
+        return self._epoll.poll(wait_ns / SECOND)
+
+    def _spin(self, wait_ns: Nanos) -> list[tuple[int, int]]:
+        """Look until something is there or due; each look lets other threads of the process have their turn."""
+        poll, now_ns = self._epoll.poll, self.clock.now_ns
+        until_ns = now_ns() + wait_ns
+        while not (ready := poll(0)) and now_ns() < until_ns:
+            pass
+        return ready
 
     def _take(self) -> None:
         os.eventfd_read(self._bell)

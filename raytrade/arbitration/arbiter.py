@@ -119,7 +119,7 @@ class Arbiter:
             case Rule.LEAD:
                 stream = LeadStream(key, rule, self._outlet, self._settings)
             case Rule.NEWEST:
-                stream = NewestStream(key, self._outlet)
+                stream = NewestStream(key, self._outlet, self._settings)
             case Rule.TRADE:
                 stream = TradeStream(key, self._outlet)
         self._streams[key] = stream

@@ -11,8 +11,9 @@ nothing is applicable between a `Gap` and the snapshot after it.
 
 from __future__ import annotations
 
-from raytrade.arbitration.chain_line import ChainLine
+from raytrade.arbitration.chain_line import ChainLine, ChainLines
 from raytrade.arbitration.held import Entry, Held
+from raytrade.arbitration.lateness import Lateness
 from raytrade.arbitration.stream import (
     ArbiterSettings,
     Hole,
@@ -24,18 +25,10 @@ from raytrade.arbitration.stream import (
     StreamRule,
     hold_back_ns,
 )
-from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Flag, Gap, GapKind, Resynced, Stalled
-from raytrade.core.message import Kind, Message, decode
-from raytrade.core.metrics import Histogram
-from raytrade.core.recent import Recent
+from raytrade.core.clock import Nanos
+from raytrade.core.events import Flag, Gap, GapKind
+from raytrade.core.message import Kind, Message
 from raytrade.errors import InvariantError
-
-SLOW_NS = 10 * SECOND
-"""A gap this soon after a link has overrun its consumer is the consumer's own."""
-
-ACCEPTED_REMEMBERED_MAX = 4096
-"""How many accepted ids are remembered to measure by how much a copy was late."""
 
 
 class ChainStream:
@@ -50,7 +43,7 @@ class ChainStream:
         self._rule = rule
         self._outlet = outlet
         self._settings = settings
-        self._lines: dict[str, ChainLine] = {}
+        self._lines = ChainLines(self.counts)
         self._synced = False
         self._gap_open = False
         self._covered = True
@@ -60,12 +53,9 @@ class ChainStream:
         self._hole = Hole()
         self._born_ns: Nanos | None = None
         self._ahead: tuple[str, Message] | None = None
-        self._accepted: Recent[int, tuple[Nanos, str]] = Recent(ACCEPTED_REMEMBERED_MAX)
-        self._skew = Histogram()
+        self._lateness = Lateness(self.counts)
         self._ts_venue_ns: Nanos = 0
         self._suspect_since_ns: Nanos | None = None
-        self._slow_ns: Nanos | None = None
-        self._slow_cause = ""
         self._requests = SnapshotRequests(stream[0], outlet, settings)
 
     # Inputs.
@@ -74,58 +64,64 @@ class ChainStream:
         """Take one copy from `line`."""
         if self._born_ns is None:
             self._born_ns = now_ns
-        track = self._lines.get(line)
-        if track is None:
-            track = self._lines[line] = ChainLine(self.counts.line(line))
+        track = self._lines.of(line)
         match message.kind:
             case Kind.DELTA | Kind.TRADE:
                 self._receive_update(line, track, message, now_ns)
             case Kind.SNAPSHOT:
                 self._receive_snapshot(line, track, message, now_ns)
             case Kind.GAP:
-                self._hear_gap(message, now_ns)
+                self._lines.hear_gap(message, now_ns)
                 track.miss(message.id_prev, message.id_last, self.position if self._synced else None)
+                self._see_whether_passed(now_ns)
             case Kind.STALLED:
                 self.receive_line_down(line, now_ns)
             case Kind.RESYNCED:
-                track.up = True
-                if not self._covered and self._synced and message.id_last == self.position:
-                    self._resume(now_ns)
+                self._receive_resynced(track, message, now_ns)
         self._review(now_ns)
 
-    def _hear_gap(self, message: Message, now_ns: Nanos) -> None:
-        """A line says that this consumer was too slow for it: what is missing now is missing for that reason."""
-        gap = decode(message)
-        if isinstance(gap, Gap) and gap.kind is GapKind.SLOW_CONSUMER:
-            self._slow_ns, self._slow_cause = now_ns, gap.cause
+    def _receive_resynced(self, track: ChainLine, message: Message, now_ns: Nanos) -> None:
+        """The line is whole up to an id, so nothing up to there will come on it any more."""
+        track.up = True
+        track.miss(track.position, message.id_last, self.position if self._synced else None)
+        if not self._covered and self._synced and message.id_last == self.position:
+            self._resume(now_ns)
+        self._see_whether_passed(now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; after a time without any line the book must be proved again."""
-        track = self._lines.get(line)
+        track = self._lines.known(line)
         if track is not None:
             track.up = True
-        if not self._covered and self._synced and self._stateful and not self._rule.in_band:
+        self._see_whether_passed(now_ns)
+        if self._covered or not self._synced or not self._stateful:
+            return
+        if self._rule.in_band:
+            self._requests.expect_soon(now_ns)
+        else:
             self._requests.ask(now_ns, "no line was up")
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """A line is lost; with the last one the stream is stalled."""
-        track = self._lines.get(line)
+        track = self._lines.known(line)
         if track is None:
             return
         track.up = False
+        self._see_whether_passed(now_ns)
         self._review(now_ns)
-        if self._covered and not any(other.up for other in self._lines.values()):
+        if self._covered and not self._lines.is_any_up():
             self._covered = False
             if self._synced:
-                instrument, channel = self.stream
-                cause = "all lines are down"
-                self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+                self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """Give up waiting for a hole to be filled; ask again for a snapshot."""
         deadline_ns = self._hole_deadline_ns()
         if deadline_ns is not None and now_ns >= deadline_ns:
-            (self._declare_gap if self._synced else self._go_on)(now_ns)
+            if self._synced and not self._held and not self._proves_hole():
+                self._hole.close()
+            else:
+                (self._declare_gap if self._synced else self._go_on)(now_ns)
             self._review(now_ns)
         if self._requests.due_ns is not None and now_ns >= self._requests.due_ns:
             self._requests.ask(now_ns, "no snapshot came")
@@ -161,7 +157,9 @@ class ChainStream:
 
     def _receive_update(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         track.counts.updates += 1
-        track.up = True
+        if not track.up:
+            track.up = True
+            self._see_whether_passed(now_ns)
         track.follow(message, self.position if self._synced else None)
         if not self._synced:
             self._buffer(line, track, message, now_ns)
@@ -170,11 +168,13 @@ class ChainStream:
             return
         position = self.position
         assert position is not None
-        if message.id_last <= position:
+        if message.flags & Flag.CONFLATED and message.id_last > position:
+            self._skip_to(line, message, now_ns)
+        elif message.id_last <= position:
             self._receive_copy(line, track, message, now_ns)
         elif message.id_prev == position or (self._loose and message.id_prev < position):
             self._accept(line, message, now_ns)
-            if self._held or self._ahead is not None:
+            if self._ahead is not None or self._hole.since_ns is not None:
                 self._drain(now_ns)
         else:
             self._hold(line, track, message, now_ns)
@@ -192,10 +192,8 @@ class ChainStream:
         self._suspect_since_ns = None
         if message.ts_venue_ns > self._ts_venue_ns:
             self._ts_venue_ns = message.ts_venue_ns
-        self._accepted.add(message.id_last, (now_ns, line))
-        for track in self._lines.values():
-            if track.holes:
-                track.heal(message.id_last)
+        self._lateness.accept(line, message.id_last, now_ns)
+        self._lines.heal(message.id_last)
 
     def _give(self, message: Message) -> None:
         self._outlet.messages.append(message)
@@ -209,10 +207,7 @@ class ChainStream:
         self._emit_resynced(now_ns)
 
     def _emit_resynced(self, now_ns: Nanos) -> None:
-        instrument, channel = self.stream
-        assert self.position is not None
-        resynced = Resynced(instrument=instrument, channel=channel, id_last=self.position, ts_recv_ns=now_ns)
-        self._outlet.emit(resynced)
+        self._outlet.emit_resynced(self.stream, self.position or 0, now_ns)
 
     def _close_gap(self, now_ns: Nanos) -> None:
         if self._gap_open:
@@ -222,13 +217,7 @@ class ChainStream:
 
     def _receive_copy(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         track.counts.duplicates += 1
-        first = self._accepted.get(message.id_last)
-        if first is not None and first[1] != line:
-            late_ns = now_ns - first[0]
-            self._skew.record(late_ns)
-            if first[1]:
-                self.counts.line(first[1]).lead.record(late_ns)
-                self._accepted[message.id_last] = (first[0], "")
+        self._lateness.copy(line, message.id_last, now_ns)
         self._suspect_reset(message, now_ns)
 
     def _suspect_reset(self, message: Message, now_ns: Nanos) -> None:
@@ -250,10 +239,8 @@ class ChainStream:
         self._suspect_since_ns = None
         self._hole.close()
         self._ts_venue_ns = 0
-        self._accepted.clear()
-        for track in self._lines.values():
-            track.position = 0
-            track.holes.clear()
+        self._lateness.forget()
+        self._lines.forget()
         if self._stateful:
             self._requests.ask(now_ns, "ids restarted")
 
@@ -288,8 +275,19 @@ class ChainStream:
             self._hole.open(now_ns)
 
     def _proves_hole(self) -> bool:
-        """Tell whether there is a snapshot of a later state: where ids have no holes, something is missing."""
-        return self._rule.contiguous and self._ahead is not None
+        """Tell whether something is missing although no message is held that says so.
+
+        Where ids have no holes a snapshot of a later state proves it; everywhere, that every line that is up has left
+        out what comes next (links that overran do that): nothing after it may come for a long time.
+        """
+        if self._rule.contiguous and self._ahead is not None:
+            return True
+        return self._lines.passed_to() > (self.position or 0)
+
+    def _see_whether_passed(self, now_ns: Nanos) -> None:
+        """A line has left something out, or is down: what comes next may have become impossible."""
+        if self._synced and self._hole.since_ns is None and self._proves_hole():
+            self._hole.open(now_ns)
 
     def _next_held(self) -> int | None:
         """Give the index of a held message that is overtaken or follows on."""
@@ -305,28 +303,20 @@ class ChainStream:
     def _hole_deadline_ns(self) -> Nanos | None:
         if self._hole.since_ns is None:
             return None
-        return self._hole.due_ns(hold_back_ns(self._skew, self._settings), self._settings.passed_ns)
+        return self._hole.due_ns(hold_back_ns(self._lateness.skew, self._settings), self._settings.passed_ns)
 
     def _review(self, now_ns: Nanos) -> None:
         """See whether all lines have passed the hole; at first not all of them may be known."""
         if self._hole.since_ns is not None:
             is_young = now_ns < (self._born_ns or 0) + self._settings.hold_back_ns_max
-            self._hole.review(now_ns, not is_young and self._all_passed())
-
-    def _all_passed(self) -> bool:
-        """Tell whether every line that is up has gone past the hole: lines keep order, so none will fill it."""
-        end = (self.position or 0) + 1
-        if not self._synced and self._ahead is not None:
-            end = self._ahead[1].id_last
-        return all(track.position >= end for track in self._lines.values() if track.up)
+            is_waiting = self._ahead is not None and not self._synced
+            end = self._ahead[1].id_last if self._ahead is not None and is_waiting else (self.position or 0) + 1
+            self._hole.review(now_ns, not is_young and self._lines.have_passed(end))
 
     def _declare_gap(self, now_ns: Nanos) -> None:
         end = self._hole_end(self._ahead)
-        is_slow = self._slow_ns is not None and now_ns - self._slow_ns <= SLOW_NS
-        if is_slow:
-            self._emit_gap(GapKind.SLOW_CONSUMER, end, self._slow_cause, now_ns)
-        else:
-            self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
+        kind, cause = self._lines.cause(now_ns)
+        self._emit_gap(kind, end, cause, now_ns)
         if not self._stateful:
             self.position = end
             self._close_gap(now_ns)
@@ -342,13 +332,14 @@ class ChainStream:
         """Give the id up to which nothing was delivered: that before the first held message, or the snapshot's."""
         position = self.position or 0
         ends = [held[0] if held[0] > position else held[1] for held in self._held.entries]
-        return min([*ends, ahead[1].id_last] if ahead is not None else ends)
+        if ahead is not None:
+            ends.append(ahead[1].id_last)
+        return min(ends) if ends else self._lines.passed_to()
 
     def _emit_gap(self, kind: GapKind, id_last: int, cause: str, now_ns: Nanos) -> None:
         instrument, channel = self.stream
         self.counts.gaps += 1
         self._gap_open = True
-        up = tuple(sorted(line for line, track in self._lines.items() if track.up))
         gap = Gap(
             instrument=instrument,
             channel=channel,
@@ -356,13 +347,12 @@ class ChainStream:
             id_prev=self._told or 0,
             id_last=id_last,
             cause=cause,
-            lines=up,
+            lines=self._lines.up(),
             ts_recv_ns=now_ns,
         )
         self._outlet.emit(gap)
         self._told = max(self._told or 0, id_last)
-        for track in self._lines.values():
-            track.holes = [hole for hole in track.holes if hole[0] >= id_last]
+        self._lines.give_up(id_last)
 
     # Synchronising.
 
@@ -415,12 +405,12 @@ class ChainStream:
         if self._rule.in_band or message.flags & Flag.IMAGE:
             track.position = message.id_last
             track.up = True
-        if not self._synced:
+        if message.flags & Flag.CONFLATED and message.id_last > (self._emitted or 0):
+            self._skip_to(line, message, now_ns)
+        elif not self._synced:
             if self._ahead is None and not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "the snapshot is older than the stream")
-            return
-        assert self.position is not None
-        if message.id_last < self.position:
+        elif message.id_last < (self.position or 0):
             self._suspect_reset(message, now_ns)
         elif self._covered:
             self._receive_later_book(line, message, now_ns)
@@ -433,13 +423,28 @@ class ChainStream:
             if not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "gap")
 
+    def _skip_to(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Take the latest state of a link that left out what lies between: this consumer wants no more than that."""
+        while self._held and self._held.entries[0][1] <= message.id_last:
+            self._held.take(0)
+        self._told = message.id_last
+        self.counts.line(line)
+        was_covered, self._covered = self._covered or self._gap_open, True
+        if self._stateful:
+            self._start_from(message, now_ns)
+        else:
+            self.position, self._synced = message.id_last, True
+            self._give(message)
+        if not was_covered:
+            self._emit_resynced(now_ns)
+        self._drain(now_ns)
+
     def _receive_later_book(self, line: str, message: Message, now_ns: Nanos) -> None:
         """A second book while the stream is live is kept, and used only if the stream does not get there."""
         position = self.position or 0
         if message.id_last > (position if self._ahead is None else self._ahead[1].id_last):
             self._ahead = (line, message)
-            if self._rule.contiguous and self._hole.since_ns is None:
-                self._hole.open(now_ns)
+        self._see_whether_passed(now_ns)
 
     def _adopt(self, line: str, snapshot: Message, now_ns: Nanos) -> bool:
         """Start from the snapshot if the stream goes on from it; tells whether it does.

@@ -23,7 +23,7 @@ from raytrade.arbitration.stream import (
 )
 from raytrade.core.book import L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Flag, Gap, GapKind, Levels, Resynced, Stalled
+from raytrade.core.events import BookDelta, BookSnapshot, Flag, Gap, GapKind, Levels, Resynced
 from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.core.metrics import Histogram
 from raytrade.core.recent import Recent
@@ -101,12 +101,16 @@ class Standby:
                 self._break(line, track, now_ns)
             case Kind.STALLED:
                 self.receive_line_down(line, now_ns)
+            case Kind.RESYNCED:
+                self.receive_line_up(line, now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; it is of use from its next snapshot on."""
         track = self._lines.get(line)
         if track is not None:
             track.up = True
+        if self._started and self._lead is None and self._left is None:
+            self._requests.expect_soon(now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """A line is lost, and its book with it; with the last one the stream is stalled."""
@@ -117,9 +121,7 @@ class Standby:
         self._break(line, track, now_ns)
         if self._started and not self._stalled and not any(other.up for other in self._lines.values()):
             self._stalled = True
-            instrument, channel = self.stream
-            cause = "all lines are down"
-            self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+            self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """Go over to a standby that did not reach the state last given out; ask again for a snapshot."""

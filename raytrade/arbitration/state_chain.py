@@ -32,7 +32,7 @@ from raytrade.arbitration.stream import (
     StreamRule,
 )
 from raytrade.core.clock import Nanos
-from raytrade.core.events import BookSnapshot, Flag, Gap, GapKind, Resynced, Stalled
+from raytrade.core.events import BookSnapshot, Flag, Gap, GapKind, Resynced
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
@@ -48,13 +48,14 @@ _Held = tuple[Nanos, int, str, Message]
 class _Line:
     """How far a line has come in venue time, and whether its own book is broken."""
 
-    __slots__ = ("broken", "counts", "ts_venue_ns", "up")
+    __slots__ = ("broken", "counts", "overrun", "ts_venue_ns", "up")
 
     def __init__(self, counts: LineCounts) -> None:
         self.counts = counts
         self.ts_venue_ns: Nanos = 0
         self.up = True
         self.broken = False
+        self.overrun = False
 
 
 class _Seen(msgspec.Struct):
@@ -113,19 +114,31 @@ class StateChain:
             case Kind.GAP:
                 track.counts.gaps_seen += 1
                 track.broken = True
+                self._hear_gap(track, message, now_ns)
             case Kind.STALLED:
                 self.receive_line_down(line, now_ns)
             case Kind.RESYNCED:
-                track.up = True
+                self.receive_line_up(line, now_ns)
         self._review(now_ns)
+
+    def _hear_gap(self, track: _Line, message: Message, now_ns: Nanos) -> None:
+        """A link has overrun this consumer; once all have, something is missing, though nothing may come after it."""
+        gap = decode(message)
+        track.overrun = isinstance(gap, Gap) and gap.kind is GapKind.SLOW_CONSUMER
+        if self._live and self._hole.since_ns is None and self._is_overrun():
+            self._hole.open(now_ns)
+
+    def _is_overrun(self) -> bool:
+        up = [track for track in self._lines.values() if track.up]
+        return bool(up) and all(track.overrun for track in up)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line is connected; after a time without any line a snapshot must prove the book again."""
         track = self._lines.get(line)
         if track is not None:
             track.up = True
-        if not self._covered and not self._rule.in_band:
-            self._requests.ask(now_ns, "no line was up")
+        if not self._covered:
+            self._requests.expect_soon(now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """A line is lost; with the last one the stream is stalled."""
@@ -139,9 +152,7 @@ class StateChain:
         self._covered = False
         if self._live:
             self._live = False
-            instrument, channel = self.stream
-            cause = "all lines are down"
-            self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+            self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """Give up waiting for what is missing; ask again for a snapshot."""
@@ -150,7 +161,7 @@ class StateChain:
             self._refused.clear()
             while self._held and self._place_one():
                 pass
-            if self._held or self._ahead is not None:
+            if self._held or self._ahead is not None or self._is_overrun():
                 self._declare_gap(now_ns)
             else:
                 self._hole.close()
@@ -203,6 +214,7 @@ class StateChain:
         elif not self._place(line, message):
             self._hold(line, message, now_ns)
         else:
+            track.overrun = False
             self._settle(now_ns)
 
     def _follow_clock(self, track: _Line, message: Message, now_ns: Nanos) -> None:
@@ -324,7 +336,7 @@ class StateChain:
             pass
         if self._ahead is not None and not self._is_ahead(self._ahead[1]):
             self._ahead = None
-        if not self._held and self._ahead is None:
+        if not self._held and self._ahead is None and not self._is_overrun():
             self._hole.close()
         elif self._hole.since_ns is None or not self._held or self._held[0][0] >= self._book.ts_venue_ns:
             self._hole.open(now_ns)
@@ -347,8 +359,9 @@ class StateChain:
 
     def _is_ahead(self, snapshot: Message) -> bool:
         """Tell whether the snapshot holds something that the stream has not reached."""
-        book = self._book
-        return snapshot.ts_venue_ns > book.ts_venue_ns and snapshot.state_hash != book.sum
+        book, (epoch, id_last) = self._book, self._position
+        is_later = snapshot.ts_venue_ns == book.ts_venue_ns and snapshot.epoch == epoch and snapshot.id_last > id_last
+        return (is_later or snapshot.ts_venue_ns > book.ts_venue_ns) and snapshot.state_hash != book.sum
 
     def _hole_deadline_ns(self) -> Nanos | None:
         """When a hole is given up. As long as a line that is up may fill it, the whole time allowed is waited:
@@ -403,10 +416,14 @@ class StateChain:
     def _receive_snapshot(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         self._follow_clock(track, message, now_ns)
         track.up = True
+        track.overrun = False
         if track.broken:
             track.broken = False
             track.counts.gaps_healed += self._live
-        if self._live:
+        if self._live and message.flags & Flag.CONFLATED:
+            if self._is_ahead(message):
+                self._adopt(line, message, now_ns)
+        elif self._live:
             self._compare(line, track, message, now_ns)
         elif not self._resume(message, now_ns) and not self._adopt(line, message, now_ns):
             self._requests.ask(now_ns, "the snapshot was of no use")
@@ -414,12 +431,12 @@ class StateChain:
     def _compare(self, line: str, track: _Line, message: Message, now_ns: Nanos) -> None:
         """A second book while the stream is live: it proves a loss, or agrees, or may serve after a gap."""
         book = self._book
-        if message.ts_venue_ns == book.ts_venue_ns and not self._held:
-            track.counts.disagreements += bool(message.flags & Flag.CHECKED and message.state_hash != book.sum)
-        elif message.flags & Flag.CHECKED and self._is_ahead(message):
+        if message.flags & Flag.CHECKED and self._is_ahead(message):
             self._ahead = (line, message)
             if self._hole.since_ns is None:
                 self._hole.open(now_ns)
+        elif message.ts_venue_ns == book.ts_venue_ns and not self._held:
+            track.counts.disagreements += bool(message.flags & Flag.CHECKED and message.state_hash != book.sum)
 
     def _resume(self, message: Message, now_ns: Nanos) -> bool:
         """After a time without lines: if the snapshot is the book as it was, nothing was lost."""
@@ -442,9 +459,11 @@ class StateChain:
         if not self._book.proves(snapshot, bool(message.flags & Flag.CHECKED)):
             self.counts.checksums_failed += 1
             return False
-        if self._started and not self._gap_open:
+        is_conflated = message.flags & Flag.CONFLATED
+        was_covered = self._covered or self._gap_open
+        if self._started and not self._gap_open and not is_conflated:
             self._emit_gap(GapKind.VENUE, "no line was up", now_ns)
-        while self._held and self._held[0][0] <= message.ts_venue_ns and self._book.contains(self._held[0][3]):
+        while self._held and self._held[0][0] <= message.ts_venue_ns and self._is_in(message, self._held[0][3]):
             self._give_unapplied(self._take(0)[3])
         self._outlet.messages.append(message)
         self._position = (message.epoch, message.id_last)
@@ -461,8 +480,16 @@ class StateChain:
             self._gap_open = False
             self.counts.resyncs += 1
             self._resynced(now_ns)
+        elif not was_covered:
+            self._resynced(now_ns)
         self._settle(now_ns)
         return True
+
+    def _is_in(self, snapshot: Message, message: Message) -> bool:
+        """Tell whether the snapshot holds the message: by the ids of one connection, else by time and content."""
+        if message.epoch == snapshot.epoch and message.id_last <= snapshot.id_last:
+            return True
+        return self._book.contains(message)
 
     def _resynced(self, now_ns: Nanos) -> None:
         instrument, channel = self.stream

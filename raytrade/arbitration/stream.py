@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.events import Channel, Event
+from raytrade.core.events import Channel, Event, Resynced, Stalled
 from raytrade.core.message import Message, encode, parse
 from raytrade.core.metrics import Histogram
 
@@ -121,6 +121,17 @@ class Outlet:
         """Give out an event made by the arbiter itself."""
         self.messages.append(parse(encode(event, self.name)))
 
+    def emit_resynced(self, stream: StreamKey, id_last: int, now_ns: Nanos) -> None:
+        """Give out that the stream is whole again at an id that all lines share."""
+        instrument, channel = stream
+        self.emit(Resynced(instrument=instrument, channel=channel, id_last=id_last, ts_recv_ns=now_ns))
+
+    def emit_stalled(self, stream: StreamKey, now_ns: Nanos) -> None:
+        """Give out that no line of the stream is left."""
+        instrument, channel = stream
+        cause = "all lines are down"
+        self.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+
 
 class SnapshotRequests:
     """Asks for snapshots of one instrument, again after a growing time until one was of use."""
@@ -144,6 +155,12 @@ class SnapshotRequests:
         """A snapshot should come by itself; if it does not, ask when the time of a request has passed."""
         if self.due_ns is None:
             self.due_ns = now_ns + self._wait_ns
+
+    def expect_soon(self, now_ns: Nanos) -> None:
+        """A line is there again: a snapshot should come, however long requests have been in vain before."""
+        self._wait_ns = self._settings.snapshot_retry_ns
+        due_ns = now_ns + self._wait_ns
+        self.due_ns = due_ns if self.due_ns is None else min(self.due_ns, due_ns)
 
     def cancel(self) -> None:
         """Nothing is wanted any more."""

@@ -12,7 +12,7 @@ import msgspec
 
 from raytrade.arbitration.stream import LineCounts, Outlet, StreamCounts, StreamKey
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Gap, GapKind, Resynced, Stalled
+from raytrade.core.events import Gap, GapKind, Resynced
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.recent import Recent
 from raytrade.errors import InvariantError
@@ -132,9 +132,7 @@ class TradeStream:
         self._up[line] = False
         if not any(self._up.values()) and not self._stalled:
             self._stalled = True
-            instrument, channel = self.stream
-            cause = "all lines are down"
-            self._outlet.emit(Stalled(instrument=instrument, channel=channel, cause=cause, ts_recv_ns=now_ns))
+            self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """Nothing is ever held."""

@@ -9,6 +9,7 @@ class Coverage(msgspec.Struct):
     """Follows one stream; its ids begin with 1.
 
     `holes` are ranges ``(after, up to]`` inside ``(first, last]`` that no message covered.
+    `conflated` counts how often the consumer left out on purpose what it was behind by: coverage begins anew there.
     `repeats` counts messages that brought nothing new: after an arbiter there are none.
     """
 
@@ -17,6 +18,7 @@ class Coverage(msgspec.Struct):
     count: int = 0
     repeats: int = 0
     holes: list[tuple[int, int]] = []
+    conflated: int = 0
 
     def start(self, id_last: int) -> None:
         """A snapshot: everything up to `id_last` is contained in it; what was skipped before is a hole."""
@@ -25,6 +27,11 @@ class Coverage(msgspec.Struct):
         elif id_last > self.last:
             self.holes.append((self.last, id_last))
             self.last = id_last
+
+    def skip(self, id_last: int) -> None:
+        """The latest state, whatever lies between: nothing is claimed of what came before it."""
+        self.conflated += 1
+        self.first = self.last = id_last
 
     def observe(self, id_prev: int, id_last: int) -> None:
         """A message that covers ``(id_prev, id_last]``."""

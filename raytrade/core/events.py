@@ -57,6 +57,8 @@ class Flag(IntEnum):
     """`state_hash` holds the venue's own checksum of the book after this message."""
     IMAGE = 32
     """A snapshot that opens a link, made from the sender's book and not sent by the venue."""
+    CONFLATED = 64
+    """The latest state for a consumer that fell behind and wants no more: what came before was left out on purpose."""
 
 
 class GapKind(IntEnum):

@@ -399,6 +399,20 @@ def _decode_trade(message: Message) -> Trade:
     )
 
 
+def check(message: Message) -> None:
+    """See that `decode` will understand the message; what `parse` has looked at is not looked at again.
+
+    Raises:
+        MalformedBatch: it will not.
+    """
+    if message.kind > Kind.TRADE:
+        _decode_note(message)
+    elif message.kind is Kind.TRADE and (message.bid_count, message.ask_count) != (1, 0):
+        raise MalformedBatch(f"trade with {message.bid_count} bids and {message.ask_count} asks")
+    elif message.kind is Kind.TRADE and message.depth not in _SIDES:
+        raise MalformedBatch(f"trade of side {message.depth}")
+
+
 _GAP_TAIL = msgspec.msgpack.Decoder(tuple[int, str, tuple[str, ...]])
 _TEXT_TAIL = msgspec.msgpack.Decoder(str)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raytrade.core.message import Message
+from raytrade.core.events import Channel
+from raytrade.core.message import Kind, Message
 
 
 class MessageRing:
@@ -19,6 +20,8 @@ class MessageRing:
         self.bytes_max = bytes_max
         self.items_max = items_max
         self.bytes_held = 0
+        self.newest: dict[tuple[str, Channel], tuple[int, Message]] = {}
+        """Of each stream the last message (of trades: the last trade) and its index, even when the ring let it go."""
         self._slots: list[Message | None] = []
         self._start = 0
         self._end = 0
@@ -42,6 +45,8 @@ class MessageRing:
             slots.append(message)
         else:
             slots[self._end % self.items_max] = message
+        if message.kind <= Kind.TRADE or message.channel is Channel.BOOK:
+            self.newest[message.instrument, message.channel] = (self._end, message)
         self._end += 1
         self.bytes_held += len(message.raw)
         while self.bytes_held > self.bytes_max:

@@ -65,11 +65,13 @@ class LocalLane:
     name = "shm"
     is_local = True
 
-    def __init__(self, address: str, token: str, writer: str) -> None:
+    def __init__(self, address: str, token: str, writer: str, buffer_bytes: int = SOCKET_BUFFER_BYTES) -> None:
+        """`buffer_bytes` may lie in the lane; batches that would not fit are passed as descriptors."""
+        self._packet_max = min(PACKET_BYTES_MAX, buffer_bytes)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.settimeout(CONNECT_TIMEOUT_S)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             self._socket.connect(f"\0{address}")
             self._socket.send(msgspec.msgpack.encode(Hello(token, writer)))
             self._socket.setblocking(False)
@@ -80,7 +82,7 @@ class LocalLane:
     def send(self, data: bytes, done: Done) -> Sent:
         """Hand the batch to the kernel, if it has room."""
         try:
-            if len(data) <= PACKET_BYTES_MAX:
+            if len(data) <= self._packet_max:
                 self._socket.send(data)
             else:
                 self._send_shared(data)
@@ -144,6 +146,8 @@ class LocalReceiver:
 
     def __init__(self, connection: socket.socket, token: str) -> None:
         self.writer = ""
+        self.problem = ""
+        """What was wrong with the last packet, if that ended the connection."""
         self._socket = connection
         self._token = token
         self._buffer = bytearray(PACKET_BYTES_MAX)
@@ -167,7 +171,10 @@ class LocalReceiver:
                     return None
         except BlockingIOError:
             pass
-        except (OSError, MalformedBatch):
+        except OSError:
+            return batches or None
+        except MalformedBatch as error:
+            self.problem = str(error)
             return batches or None
         return batches
 

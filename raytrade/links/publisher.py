@@ -9,14 +9,20 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from raytrade.core.clock import Nanos
+from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Message
 from raytrade.core.ring import MessageRing
-from raytrade.links.writer import LinkCounts, LinkSettings, LinkWriter, OpenLink
+from raytrade.links.conflating import ConflatingWriter
+from raytrade.links.opening import OpenLink
+from raytrade.links.policy import Policy
+from raytrade.links.writer import LinkCounts, LinkSettings, LinkWriter
 
 BATCHES_AT_ONCE_MAX = 16
 """Batches that a link behind may send before the next link has its turn."""
+
+EPISODE_NS = 10 * SECOND
+"""A reader that is too slow again within this time is so still: that is told once."""
 
 Done = Callable[[str | None], None]
 
@@ -64,6 +70,11 @@ class Publisher:
         self._images = images
         self._wake = wake
         self._links: dict[int, tuple[LinkWriter, Lane]] = {}
+        self.episodes: dict[str, int] = {}
+        """How often each reader began to be too slow."""
+        self._slow_ns: dict[str, Nanos] = {}
+        self._notes: list[str] = []
+        self._refused: dict[str, str] = {}
 
     def append(self, messages: list[Message]) -> None:
         """Take what is to go out."""
@@ -77,19 +88,47 @@ class Publisher:
             if writer.wish.reader == wish.reader:
                 self._close(link)
         spacing_ns = max(wish.spacing_ns, 0 if lane.is_local else self._settings.spacing_ns)
-        writer = LinkWriter(wish, self.ring, self.writer_id, self._settings, spacing_ns)
+        kind = ConflatingWriter if wish.policy is Policy.CONFLATE else LinkWriter
+        writer = kind(wish, self.ring, self.writer_id, self._settings, spacing_ns)
         writer.open(self._images, now_ns)
         self._links[wish.link] = (writer, lane)
+        self._refused.pop(wish.reader, None)
+        self._hear(writer, now_ns)
+
+    def refuse(self, reader: str, problem: str) -> None:
+        """A wish of the reader was refused: said once for each reason, and in the status until one is granted."""
+        if self._refused.get(reader) != problem:
+            self._refused[reader] = problem
+            self._notes.append(f"link for {reader} refused: {problem}")
+
+    def _hear(self, writer: LinkWriter, now_ns: Nanos) -> None:
+        """Report a reader that is too slow, once for as long as it goes on."""
+        slow, writer.slow = writer.slow, ""
+        if not slow:
+            return
+        reader = writer.wish.reader
+        since_ns, self._slow_ns[reader] = self._slow_ns.get(reader), now_ns
+        if since_ns is None or now_ns - since_ns > EPISODE_NS:
+            self.episodes[reader] = self.episodes.get(reader, 0) + 1
+            self._notes.append(slow)
+
+    def notes(self) -> list[str]:
+        """Drain what is to be logged: readers that were too slow, and wishes that were refused."""
+        drained, self._notes = self._notes, []
+        return drained
+
+    def problems(self) -> dict[str, str]:
+        """Give why readers were refused, of those that were not granted a link since."""
+        return dict(self._refused)
 
     def sent(self, link: int, problem: str | None) -> None:
         """A batch of the link was taken, or its reader is gone (it will open anew when it is back)."""
         held = self._links.get(link)
         if held is None:
             return
-        if problem is not None:
+        held[0].sent_done()
+        if problem is not None or held[0].is_ended:
             self._close(link)
-        else:
-            held[0].sent_done()
 
     def _close(self, link: int) -> None:
         _, lane = self._links.pop(link)
@@ -100,6 +139,8 @@ class Publisher:
         for link, (writer, lane) in list(self._links.items()):
             for _ in range(BATCHES_AT_ONCE_MAX):
                 data = writer.cut(self._images, now_ns)
+                if writer.slow:
+                    self._hear(writer, now_ns)
                 if data is None or not self._send(link, writer, lane, data, now_ns):
                     break
 
@@ -109,6 +150,9 @@ class Publisher:
         match sent:
             case Sent.TAKEN:
                 writer.sent_done()
+                if writer.is_ended:
+                    self._close(link)
+                    return False
             case Sent.FULL:
                 writer.put_back(data, now_ns)
             case Sent.LOST:

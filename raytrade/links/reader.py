@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.message import Message
+from raytrade.core.message import SCHEMA_VERSION, Message
 from raytrade.core.metrics import Histogram
 from raytrade.links.batch import SAMPLED_EVERY, decode_batch
-from raytrade.links.writer import NOWHERE, OpenLink
+from raytrade.links.opening import NOWHERE, OpenLink
 
 
 class ReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,8 @@ class ReaderCounts(msgspec.Struct):
     openings: int = 0
     foreign: int = 0
     malformed: int = 0
+    refused: str = ""
+    """What was wrong with the last batch that was refused."""
     repeated: int = 0
     out_of_order: int = 0
     transit: Histogram = msgspec.field(default_factory=Histogram)
@@ -33,13 +37,25 @@ class ReaderCounts(msgspec.Struct):
 
 
 class LinkReader:
-    """Follows one writer. `link_number` gives each opening a number that is never used again."""
+    """Follows one writer. Openings are numbered from `first_link` on, and no number is used again."""
 
-    def __init__(self, writer: str, first_link: int, settings: ReaderSettings | None = None) -> None:
+    def __init__(
+        self,
+        writer: str,
+        first_link: int,
+        settings: ReaderSettings | None = None,
+        check: Callable[[list[Message]], None] = lambda _messages: None,
+    ) -> None:
+        """`check` raises MalformedBatch for messages that the owner cannot take; nothing of the batch is taken then."""
         self.writer = writer
         self.counts = ReaderCounts()
         self.is_up = False
+        self.closed = ""
+        """Why the writer has ended the link for good; empty while it has not."""
+        self.is_resumed = False
+        """Whether the link goes on exactly where its last opening ended."""
         self._settings = settings or ReaderSettings()
+        self._check = check
         self._link = first_link
         self._expected = 0
         self._writer_id = 0
@@ -49,6 +65,8 @@ class LinkReader:
         self._asked: set[str] = set()
         self._heard_ns: Nanos = 0
         self._retry_ns: Nanos = 0
+        self._resumes_at = 0
+        self._refused_at: tuple[int, int] | None = None
 
     def wish(self, reader: str, template: OpenLink, now_ns: Nanos) -> OpenLink:
         """Give the wish for a new opening; what an earlier opening still sends is foreign from now on."""
@@ -56,9 +74,12 @@ class LinkReader:
         self._expected = 0
         self._retry_ns = now_ns + self._settings.retry_ns
         self._asked = set(self._fresh)
+        self.is_resumed = False
+        self._resumes_at = self._writer_id if self._next_index != NOWHERE else 0
         self.counts.openings += 1
         return msgspec.structs.replace(
             template,
+            schema=SCHEMA_VERSION,
             link=self._link,
             reader=reader,
             writer=self._writer_id,
@@ -69,6 +90,7 @@ class LinkReader:
 
     def opened(self, writer_id: int, now_ns: Nanos) -> None:
         """The writer has taken the wish."""
+        self.is_resumed = writer_id == self._resumes_at
         self._writer_id = writer_id
         self._heard_ns = now_ns
         self._retry_ns = now_ns + 2 * self._settings.silence_ns_max
@@ -91,7 +113,11 @@ class LinkReader:
             self.counts.out_of_order += 1
             self.is_up = False
             return None
+        self._check(messages)
         self._expected += 1
+        if header.closing:
+            self.is_up, self.closed = False, header.closing
+            return None
         self._next_index = header.next_index
         self._heard_ns = now_ns
         self.is_up = True
@@ -106,7 +132,7 @@ class LinkReader:
         """Tell whether to try (again) to open the link."""
         if self.is_up and now_ns - self._heard_ns > self._settings.silence_ns_max:
             self.is_up = False
-        return (not self.is_up or bool(self._fresh)) and now_ns >= self._retry_ns
+        return not self.closed and (not self.is_up or bool(self._fresh)) and now_ns >= self._retry_ns
 
     def excuse(self, duration_ns: Nanos, now_ns: Nanos) -> None:
         """The reader itself was busy or stopped that long: the writer was not silent meanwhile, nobody listened."""
@@ -126,5 +152,16 @@ class LinkReader:
         self._retry_ns = 0
 
     def lost(self) -> None:
-        """The writer is known to be gone, or its bytes made no sense."""
+        """The writer is known to be gone."""
         self.is_up = False
+
+    def refuse(self, now_ns: Nanos) -> None:
+        """A batch made no sense: open again where it was, and from images if what is there makes no sense again."""
+        self.counts.malformed += 1
+        is_again, self._refused_at = self._refused_at == (self._writer_id, self._next_index), None
+        if is_again:
+            self.forget()
+        else:
+            self._refused_at = (self._writer_id, self._next_index)
+            self.is_up = False
+        self._retry_ns = now_ns + self._settings.retry_ns

@@ -12,25 +12,25 @@ opens it anew from images. (Images that a reader asked for beside a running stre
 from __future__ import annotations
 
 from collections.abc import Callable
-from glob import escape
 from zlib import crc32
 
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import Gap, GapKind, LineDown
-from raytrade.core.instrument import Filter
+from raytrade.core.instrument import Filter, Named
 from raytrade.core.message import Kind, Message, encode, join, parse
 from raytrade.core.metrics import Histogram
 from raytrade.core.ring import MessageRing
+from raytrade.errors import SlowConsumer
 from raytrade.links.batch import SAMPLED_EVERY, BatchHeader, encode_batch
+from raytrade.links.opening import NOWHERE, OpenLink
+from raytrade.links.policy import Policy
 from raytrade.links.resume import StreamKey, positions_of, resume
 
 Images = Callable[[Filter], list[Message]]
 """Gives the state of every wanted stream, to open a link with."""
 
-NOWHERE = 2**63 - 1
-"""An index that no ring reaches."""
 SCANNED_MAX = 16_384
 """How many messages of the ring are looked at for one batch, wanted or not."""
 
@@ -54,33 +54,9 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes_max: int = 256 * 1024 * 1024
     ring_items_max: int = 1_000_000
     replay_ns: Nanos = 10_000 * MILLISECOND
-
-
-class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
-    """A reader's wish: which streams, and from where on.
-
-    `link` is new for every opening. `writer` and `next_index` are what the reader last had of this very writer;
-    `positions` the last ids it has durably per ``instrument/channel`` stream, for a writer it has not met.
-    `fresh` names instruments of which an image is wanted although the reader goes on where it was. `replay` asks a
-    writer without books for its last seconds. `spacing_ns`: a reader in no hurry is not woken more often (and a writer
-    has less to send). `same_node` is the lane wanted inside a host; `local_address` and
-    `local_token` open one inside `host`.
-    """
-
-    link: int
-    reader: str
-    filters: tuple[str, ...] = ("*",)
-    shard: tuple[int, int] = (0, 1)
-    writer: int = 0
-    next_index: int = NOWHERE
-    positions: dict[str, int] = {}
-    fresh: tuple[str, ...] = ()
-    replay: bool = False
-    spacing_ns: Nanos = 0
-    same_node: str = "shm"
-    host: str = ""
-    local_address: str = ""
-    local_token: str = ""
+    conflate_items: int = 256
+    conflate_ns: Nanos = 100 * MILLISECOND
+    """A reader that wants the latest only is behind when a batch waits that long, or before that many messages."""
 
 
 class LinkCounts(msgspec.Struct):
@@ -90,6 +66,8 @@ class LinkCounts(msgspec.Struct):
     messages: int = 0
     bytes_sent: int = 0
     overruns: int = 0
+    conflated: int = 0
+    """Messages left out for later ones, on a link whose reader wants the latest only."""
     behind_max: int = 0
     age: Histogram = msgspec.field(default_factory=Histogram)
     """Sampled: from the socket until a batch was cut, of its newest update; two hosts' clocks in one figure."""
@@ -98,11 +76,12 @@ class LinkCounts(msgspec.Struct):
 class _Stream:
     """What is known of one stream: whether it is wanted, from which index on, the last id sent of each line."""
 
-    __slots__ = ("from_index", "lines", "wanted")
+    __slots__ = ("from_index", "lines", "looked_at", "wanted")
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
         self.from_index = 0
+        self.looked_at = 0
         self.lines: dict[str, int] = {}
 
 
@@ -131,6 +110,11 @@ class LinkWriter:
         self._sent_ns: Nanos = 0
         self._spacing_ns = spacing_ns
         self._unsent: bytes | None = None
+        self._dirty: dict[StreamKey, None] = {}
+        self.is_ended = False
+        """Whether the batch that closes the link was cut: nothing follows."""
+        self.slow = ""
+        """What this reader was last too slow for; whoever reports it takes it away."""
 
     # Where to begin.
 
@@ -140,12 +124,16 @@ class LinkWriter:
         if wish.writer == self._writer and ring.start <= wish.next_index <= ring.end:
             self._cursor = wish.next_index
             if wish.fresh:
-                self._fresh = self._wanted_images(images(Filter(*map(escape, wish.fresh))))
+                self._fresh = self._wanted_images(images(Named(wish.fresh)))
                 self._fresh_index = ring.end
+            return
+        has_lost_place = wish.writer == self._writer and wish.next_index < ring.start
+        if has_lost_place and wish.policy is Policy.FAIL:
+            self._cursor = wish.next_index
             return
         opening = self._wanted_images(images(self._filter))
         gaps: list[Message] = []
-        if wish.writer == self._writer and wish.next_index < ring.start and not wish.positions:
+        if has_lost_place and not wish.positions:
             gaps = self._gaps_of_a_lost_place(opening, now_ns)
         if wish.replay:
             self._cursor = self._index_since(now_ns - self._settings.replay_ns)
@@ -164,7 +152,9 @@ class LinkWriter:
         """The reader was here before, and the ring has gone past its place: what it has missed is not known in full."""
         for stream, line in dict.fromkeys((each.stream, each.line) for each in self._ring.read(self._ring.start)):
             self._stream(stream).lines[line] = 0
-        return self._gaps(opening, self._ring.start - self.wish.next_index, now_ns)
+        behind = self._ring.start - self.wish.next_index
+        self.slow = f"{self.wish.reader} fell behind by {behind} messages"
+        return self._gaps(opening, behind, now_ns)
 
     def _index_since(self, ts_ns: Nanos) -> int:
         index = self._ring.end
@@ -178,7 +168,7 @@ class LinkWriter:
         """Pass over what the reader has; give what must come first: gaps where the ring lacks something, and images."""
         positions = positions_of(self.wish.positions)
         wanted = {stream: at for stream, at in positions.items() if self._stream(stream).wanted}
-        state = {image.stream: image for image in images if not _is_venue(image.stream)}
+        state = {image.stream: image for image in images if not is_venue(image.stream)}
         plan = resume(self._ring, wanted, {stream: image.id_last for stream, image in state.items()})
         for stream, index in plan.from_index.items():
             self._stream(stream).from_index = index
@@ -196,20 +186,20 @@ class LinkWriter:
         if stream is None:
             number, shards = self.wish.shard
             mine = shards == 1 or shard_of(key[0], shards) == number
-            stream = self._streams[key] = _Stream(_is_venue(key) or (mine and self._filter.accepts(*key)))
+            stream = self._streams[key] = _Stream(is_venue(key) or (mine and self._filter.accepts(*key)))
         return stream
 
     def due_ns(self) -> Nanos | None:
         """When the next batch (or heartbeat) may go; None while too many are under way."""
         settings = self._settings
-        if self._in_flight >= settings.in_flight_max:
+        if self._in_flight >= settings.in_flight_max or (self.is_ended and self._unsent is None):
             return None
         if self._unsent is not None:
             return self._sent_ns + settings.full_retry_ns
         behind = self._ring.end - self._cursor
         if behind >= settings.hurry_items:
             return self._sent_ns
-        pending = self._opening or self._fresh or behind
+        pending = self._opening or self._fresh or behind or self._dirty
         return self._sent_ns + (self._spacing_ns if pending else settings.heartbeat_ns)
 
     def cut(self, images: Images, now_ns: Nanos) -> bytes | None:
@@ -223,12 +213,13 @@ class LinkWriter:
             self._in_flight += 1
             return data
         if self._cursor < self._ring.start:
+            if self.wish.policy is Policy.FAIL:
+                return self._end(now_ns)
             self._overrun(images, now_ns)
-        messages = self._collect_opening() if self._opening else self._collect()
+        messages = self._collect_opening() if self._opening else self._collect(images, now_ns)
         self._sent_ns = now_ns
         self._in_flight += 1
-        is_whole = (self._is_extra or not self._opening) and self._cursor >= self._whole_from
-        next_index = self._cursor if is_whole else NOWHERE
+        next_index = self._cursor if self._is_whole() else NOWHERE
         header = BatchHeader(self.wish.link, self._index, next_index, now_ns, len(messages))
         is_sampled = self._index % SAMPLED_EVERY == 0
         self._index += 1
@@ -239,6 +230,20 @@ class LinkWriter:
         self.counts.messages += len(messages)
         self.counts.bytes_sent += len(data)
         return data
+
+    def _is_whole(self) -> bool:
+        """Tell whether the reader may go on from the cursor, should the link be lost."""
+        return (self._is_extra or not self._opening) and self._cursor >= self._whole_from
+
+    def _end(self, now_ns: Nanos) -> bytes:
+        """Close the link for good: its reader does not want to go on with a gap."""
+        self.counts.overruns += 1
+        self.is_ended = True
+        self._in_flight += 1
+        problem = SlowConsumer(self.wish.reader, self._ring.end - self._cursor, self._ring.bytes_held)
+        self.slow = f"{problem}; its link is closed (policy {self.wish.policy.value})"
+        header = BatchHeader(self.wish.link, self._index, NOWHERE, now_ns, 0, self.slow)
+        return encode_batch(header, b"")
 
     def put_back(self, data: bytes, now_ns: Nanos) -> None:
         """The lane had no room for the batch: it is offered again a little later."""
@@ -252,7 +257,9 @@ class LinkWriter:
     def is_drained(self) -> bool:
         """Tell whether the reader has taken everything."""
         is_sent = not self._opening and not self._fresh and self._unsent is None and self._in_flight == 0
-        return is_sent and self._cursor >= self._ring.end
+        if self.is_ended:
+            return is_sent
+        return is_sent and not self._dirty and self._cursor >= self._ring.end
 
     def _collect_opening(self) -> list[Message]:
         room, at = self._settings.opening_bytes_max, self._opened
@@ -268,7 +275,7 @@ class LinkWriter:
             self._opening, self._opened = [], 0
         return messages
 
-    def _collect(self) -> list[Message]:
+    def _collect(self, images: Images, now_ns: Nanos) -> list[Message]:
         ring, streams = self._ring, self._streams
         index = self._cursor
         self.counts.behind_max = max(self.counts.behind_max, ring.end - index)
@@ -295,6 +302,7 @@ class LinkWriter:
     def _overrun(self, images: Images, now_ns: Nanos) -> None:
         """The ring has gone past this reader: gaps, then images, then on from now."""
         self.counts.overruns += 1
+        self.slow = f"{self.wish.reader} fell behind by {self._ring.end - self._cursor} messages"
         opening = self._wanted_images(images(self._filter))
         gaps = self._gaps(opening, self._ring.end - self._cursor, now_ns)
         self._cursor = self._ring.end
@@ -314,13 +322,23 @@ class LinkWriter:
         gaps: list[Message] = []
         for instrument, channel, line in {**sent, **state}:
             place = (instrument, channel, line)
-            ids = (sent.get(place, 0), state.get(place, 0))
-            if not _is_venue(place[:2]):
-                if ids[0] != ids[1] or not ids[0]:
+            if not is_venue(place[:2]):
+                newest = self._newest_id(place[:2])
+                ids = (sent.get(place, 0), state.get(place, 0) or newest)
+                is_sent = newest > 0 and place not in state and self._sent_id(place[:2]) >= newest
+                if (ids[0] != ids[1] or not ids[0]) and not is_sent:
                     gaps.append(self._gap(place[:2], line, ids, cause, now_ns))
             elif place not in state:
                 gaps.append(parse(encode(LineDown(venue=instrument, cause=cause, ts_recv_ns=now_ns), line)))
         return gaps
+
+    def _sent_id(self, key: StreamKey) -> int:
+        return max(self._stream(key).lines.values(), default=0)
+
+    def _newest_id(self, key: StreamKey) -> int:
+        """Give the last id of a stream whose ids are the venue's own, 0 if its ids are a connection's."""
+        newest = self._ring.newest.get(key)
+        return 0 if newest is None or newest[1].epoch else newest[1].id_last
 
     def _gap(self, key: StreamKey, line: str, ids: tuple[int, int], cause: str, now_ns: Nanos) -> Message:
         instrument, channel = key
@@ -336,7 +354,7 @@ class LinkWriter:
         return parse(encode(gap, line))
 
 
-def _is_venue(key: StreamKey) -> bool:
+def is_venue(key: StreamKey) -> bool:
     """Tell whether the stream is the notes on a venue's lines, which go to every reader."""
     return ":" not in key[0]
 

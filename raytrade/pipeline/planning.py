@@ -12,9 +12,10 @@ from raytrade.actors.dedup import DedupPlan
 from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
-from raytrade.config import Config, Labels, RecorderConfig, StrategyConfig
+from raytrade.config import MEGABYTE, Config, Labels, RecorderConfig, StrategyConfig
 from raytrade.core.clock import SECOND
 from raytrade.errors import ConfigError
+from raytrade.links.policy import Policy
 from raytrade.transport.egress import Egress
 from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
@@ -153,6 +154,7 @@ def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Plac
                 collectors=collectors,
                 shard=(shard, config.dedup.shards),
                 same_node=config.links.same_node,
+                busy_poll=config.links.spins("dedup"),
                 links=config.links.settings(),
                 arrivals=any(recorder.arrivals for recorder in config.recorders),
             )
@@ -185,6 +187,8 @@ def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
         params=part.params,
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
+        policy=Policy(part.policy),
+        busy_poll=config.links.spins("strategy"),
     )
 
 
@@ -209,6 +213,10 @@ def _recorder(config: Config, part: RecorderConfig) -> RecorderPlan:
         directory=part.directory,
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,
+        policy=Policy(part.policy),
+        spill_bytes_max=part.spill_mb * MEGABYTE if part.policy == "spill" else 0,
+        spill_directory=part.spill_directory,
+        busy_poll=config.links.spins("recorder"),
         sink=part.sink(),
         arrivals=part.arrivals,
     )

@@ -8,6 +8,7 @@ from functools import partial
 from raytrade.arbitration import ArbiterSettings
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Channel
+from raytrade.links.policy import Policy
 from raytrade.links.writer import LinkSettings
 from raytrade.simulation.actor import Actor
 from raytrade.simulation.checks import Checker, Subject
@@ -25,8 +26,8 @@ from raytrade.simulation.dialects import (
 from raytrade.simulation.market import Market
 from raytrade.simulation.network import Network
 from raytrade.simulation.newest import NEWEST_VENUE, NewestMachine
-from raytrade.simulation.plan import ACTORS, COLLECTORS, DEDUPS, RECORDER, STRATEGY, Plan, VenuePlan
-from raytrade.simulation.rules import simulated_rule
+from raytrade.simulation.plan import ACTORS, COLLECTORS, DEDUPS, OTHER, RECORDER, Plan, VenuePlan
+from raytrade.simulation.rules import CHAINED, simulated_rule
 from raytrade.simulation.venue import FaultyLine, SimVenue
 from raytrade.simulation.watch import ArbiterWatch, Sees
 from raytrade.simulation.world import World
@@ -60,7 +61,7 @@ class Cluster:
         self.paths: dict[str, FaultyLine] = {}
         self.network = Network(world, plan.call_ns)
         self.down_ns: dict[str, Nanos] = {}
-        self.disk = SimDisk()
+        self.disk = SimDisk(plan.spill_bytes)
         self.durable_watch = ArbiterWatch(RECORDER, checker.fail, Sees(inputs=False))
         self.mailbox_max = 0
         self._world = world
@@ -68,7 +69,7 @@ class Cluster:
         self._checker = checker
         self._arbiters = arbiters
         self._links = LinkSettings(ring_items_max=plan.ring_items_max, ring_bytes_max=8 * 1024 * 1024)
-        self._slow_ns = 0
+        self._slow_ns: dict[str, Nanos] = {}
         for venue_plan in plan.venues:
             self._add_venue(venue_plan)
         for link in plan.local_links:
@@ -106,7 +107,7 @@ class Cluster:
         self._checker.restarted(name)
         if name in DEDUPS:
             return self._dedup(name)
-        return self._strategy(name) if name == STRATEGY else self._recorder(name)
+        return self._recorder(name) if name == RECORDER else self._strategy(name)
 
     def _collector(self, name: str) -> SimCollector:
         collector = SimCollector(name, self._world, self.network, self._links, self._checker.witness)
@@ -122,10 +123,11 @@ class Cluster:
         return dedup
 
     def _strategy(self, name: str) -> SimStrategy:
-        strategy = SimStrategy(name, self._world, self.network, list(DEDUPS), self._checker.fail)
+        policy = self._plan.policy if name == OTHER else Policy.SKIP
+        strategy = SimStrategy(name, self._world, self.network, list(DEDUPS), self._checker.fail, policy)
         strategy.on_live = self._checker.live
         strategy.watch.on_gap = partial(self._checker.told_gap, name)
-        strategy.slow_ns = self._slow_ns
+        strategy.slow_ns = self._slow_ns.get(name, 0)
         return strategy
 
     def _recorder(self, name: str) -> SimRecorder:
@@ -152,16 +154,16 @@ class Cluster:
         if isinstance(actor, SimCollector):
             actor.lines[line].break_connection()
 
-    def trouble(self, kind: str, amount_ns: Nanos) -> None:
-        """Make the disk slow or full or the strategy slow; 0 ends it."""
+    def trouble(self, kind: str, target: str, amount_ns: Nanos) -> None:
+        """Make the disk slow or full or a strategy slow; 0 ends it."""
         match kind:
             case "slow_disk":
                 self.disk.slow_ns = amount_ns
             case "full_disk":
                 self.disk.is_full = amount_ns > 0
             case _:
-                self._slow_ns = amount_ns
-                actor = self.network.actors.get(STRATEGY)
+                self._slow_ns[target] = amount_ns
+                actor = self.network.actors.get(target)
                 if isinstance(actor, SimStrategy):
                     actor.slow_ns = amount_ns
 
@@ -179,14 +181,26 @@ class Cluster:
         actors = self.network.actors
         if len(actors) < len(ACTORS):
             return False
-        engine = actors[STRATEGY]
-        assert isinstance(engine, SimStrategy)
         instruments = [venue.instrument for venue in self.venues.values()]
-        books = engine.engine.books
         dedups = [actors[name] for name in DEDUPS]
-        return all(name in books and books[name].top() is not None for name in instruments) and all(
+        return all(strategy.is_live(instruments) for strategy in self.strategies()) and all(
             isinstance(dedup, SimDedup) and dedup.is_live(name) for dedup in dedups for name in instruments
         )
+
+    def behind(self) -> list[str]:
+        """Name the strategies of which a book with the venue's own ids is not at the venue's last state."""
+        return [
+            strategy.name
+            for strategy in self.strategies()
+            for venue in self.venues.values()
+            if simulated_rule(venue.instrument, Channel.BOOK).rule in CHAINED
+            and strategy.engine.books[venue.instrument].id_last != venue.market.id_last
+        ]
+
+    def strategies(self) -> list[SimStrategy]:
+        """Give the strategies that live and whose links have not ended for good."""
+        actors = self.network.actors.values()
+        return [actor for actor in actors if isinstance(actor, SimStrategy) and not actor.is_closed()]
 
 
 def _machine(venue: SimVenue) -> VenueMachine:

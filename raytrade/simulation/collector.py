@@ -8,8 +8,9 @@ from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Event, LineDown, LineUp
 from raytrade.core.message import encode, parse
 from raytrade.links.line_books import LineBooks
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Publisher
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 from raytrade.simulation.actor import Actor
 from raytrade.simulation.network import Network
 from raytrade.simulation.rules import simulated_rule
@@ -176,9 +177,9 @@ class SimCollector(Actor):
         for event in events:
             self._witness(line, event)
         self.publisher.append(messages)
-        self.publisher.pump(self.now_ns)
         for event, message in zip(events, messages, strict=True):
             self._books.follow(line, event, message)
+        self.publisher.pump(self.now_ns)
 
     def _wake_link(self, link: int, problem: str | None) -> None:
         self.post(self.publisher.sent, link, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from raytrade.arbitration import Arbiter, SnapshotWanted
@@ -10,7 +11,9 @@ from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookSnapshot, Channel, Event, Flag, Gap, GapKind, Side, Trade
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, parse
-from raytrade.links.writer import OpenLink
+from raytrade.links.opening import OpenLink
+from raytrade.links.policy import Policy
+from raytrade.links.spill import Arrived, MemoryStore, SpillQueue
 from raytrade.simulation.actor import Actor
 from raytrade.simulation.network import Network
 from raytrade.simulation.rules import CHAINED, simulated_rule
@@ -19,6 +22,10 @@ from raytrade.simulation.watch import ArbiterWatch, Fail, Sees, stream_name
 from raytrade.simulation.world import World
 from raytrade.strategy.base import BaseStrategy, Context
 from raytrade.strategy.engine import StrategyEngine
+
+LATEST_BATCHES_MAX = 8
+PENDING_MAX = 300
+"""Messages that a disk which takes nothing leaves in memory; what follows waits."""
 
 LiveBook = Callable[[str, L2Book], None]
 """Told of every LIVE book after each step: who holds it, and the book."""
@@ -48,14 +55,30 @@ class Probe(BaseStrategy):
 class SimStrategy(Actor):
     """Hosts a real `StrategyEngine`; `slow_ns` is the time each batch costs it."""
 
-    def __init__(self, name: str, world: World, network: Network, dedups: list[str], fail: Fail) -> None:
+    def __init__(
+        self, name: str, world: World, network: Network, dedups: list[str], fail: Fail, policy: Policy = Policy.SKIP
+    ) -> None:
         super().__init__(name, world, network)
         self.slow_ns: Nanos = 0
         self.watch = ArbiterWatch(name, fail, Sees(unapplied=False))
         self.on_live: LiveBook = lambda _name, _book: None
         probe = Probe(name, self.watch, self._live)
         self.engine = StrategyEngine(name, probe, Filter(), simulated_rule, observer=self._observe)
-        self._upstreams = SimUpstreams(self, OpenLink(link=0, reader=name), dedups, self._change)
+        self.policy = policy
+        self._upstreams = SimUpstreams(self, OpenLink(link=0, reader=name, policy=policy), dedups, self._change)
+
+    def is_closed(self) -> bool:
+        """Tell whether a link was closed for good because this consumer was too slow for it."""
+        return bool(self._upstreams.closed())
+
+    def is_live(self, instruments: list[str]) -> bool:
+        """Tell whether all these books can be used."""
+        books = self.engine.books
+        return all(name in books and books[name].top() is not None for name in instruments)
+
+    def has_room(self) -> bool:
+        """Tell whether another batch may be posted; where the latest is wanted few wait."""
+        return super().has_room() and (self.policy is not Policy.CONFLATE or self.batches_waiting < LATEST_BATCHES_MAX)
 
     def _live(self, who: str, book: L2Book) -> None:
         self.on_live(who, book)
@@ -93,7 +116,9 @@ class SimStrategy(Actor):
 class SimDisk:
     """What a recorder has taken: `durable` survives its death, `pending` does not; a full disk takes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, spill_bytes: tuple[int, int]) -> None:
+        self.spill_bytes = spill_bytes
+        """What a recorder may let wait, in memory and on disk."""
         self.durable: list[Message] = []
         self.is_full = False
         self.slow_ns: Nanos = 0
@@ -147,13 +172,17 @@ class SimHistory:
 
 
 class SimRecorder(Actor):
-    """Arbitrates between the replicas and writes what is left to a `SimDisk`."""
+    """Reads its links at once; arbitrates and writes to a `SimDisk` as fast as that is; the rest waits in a queue."""
 
     def __init__(
         self, name: str, world: World, network: Network, dedups: list[str], arbiter: Arbiter, disk: SimDisk, fail: Fail
     ) -> None:
         super().__init__(name, world, network)
         self.disk = disk
+        self.queue = SpillQueue(MemoryStore(), *disk.spill_bytes)
+        self._waiting: deque[Arrived] = deque()
+        self._busy_ns: Nanos = 0
+        self._time_ns: Nanos = 0
         self.watch = ArbiterWatch(name, fail, Sees())
         self.arbiter = arbiter
         disk.pending = []
@@ -185,24 +214,60 @@ class SimRecorder(Actor):
 
     def tick(self, now_ns: Nanos) -> Nanos | None:
         """Do what is due; see `raytrade.actors.recorder`."""
+        self._push()
+        self._upstreams.is_paused = bool(self._waiting)
         self._upstreams.tick(now_ns)
-        due_ns = self.arbiter.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self.arbiter.receive_timeout(now_ns)
+        if self.world.now_ns < self._busy_ns:
+            return now_ns + self._busy_ns - self.world.now_ns
+        self._work()
+        if not self.queue and not self._waiting:
+            self._advance(now_ns)
         self._write(now_ns)
         return self.arbiter.deadline_ns()
 
+    def _put(self, arrived: Arrived) -> None:
+        self._waiting.append(arrived)
+        self._push()
+
+    def _push(self) -> None:
+        while self._waiting and self.queue.put(self._waiting[0]):
+            self._waiting.popleft()
+
+    def has_room(self) -> bool:
+        """Tell whether another batch may be posted."""
+        return super().has_room() and not self._waiting
+
     def receive_batch(self, dedup: str, data: bytes) -> None:
         """Take a batch of a dedup's link."""
-        now_ns = self.now_ns
-        for message in self._upstreams.receive(dedup, data, now_ns):
+        messages = self._upstreams.receive(dedup, data, self.now_ns)
+        if messages:
+            self._put(Arrived(dedup, self.now_ns, messages))
+
+    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
+        self._put(Arrived(dedup, now_ns, [], is_up))
+
+    def _work(self) -> None:
+        is_stuck = self.disk.is_full and len(self.disk.pending) >= PENDING_MAX
+        while not is_stuck and (arrived := self.queue.take()) is not None:
+            self._arbitrate(arrived)
+            self._push()
+
+    def _advance(self, now_ns: Nanos) -> None:
+        self._time_ns = max(self._time_ns, now_ns)
+        due_ns = self.arbiter.deadline_ns()
+        if due_ns is not None and self._time_ns >= due_ns:
+            self.arbiter.receive_timeout(self._time_ns)
+
+    def _arbitrate(self, arrived: Arrived) -> None:
+        arbiter, dedup = self.arbiter, arrived.writer
+        self._advance(arrived.ts_ns)
+        if arrived.is_up is not None:
+            (arbiter.receive_line_up if arrived.is_up else arbiter.receive_line_down)(dedup, self._time_ns)
+        for message in arrived.messages:
             self.step()
             if not self._history.has(message):
                 self.watch.receive(dedup, message)
-                self.arbiter.receive(dedup, message, now_ns)
-
-    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
-        (self.arbiter.receive_line_up if is_up else self.arbiter.receive_line_down)(dedup, now_ns)
+                arbiter.receive(dedup, message, self._time_ns)
 
     def _write(self, now_ns: Nanos) -> None:
         messages = self.arbiter.output()
@@ -217,7 +282,7 @@ class SimRecorder(Actor):
         if now_ns - self._flushed_ns >= SECOND or now_ns < self._flushed_ns:
             self._flushed_ns = now_ns
             self.disk.flush()
-            self.work(self.disk.slow_ns)
+            self._busy_ns = self.world.now_ns + self.disk.slow_ns
 
     def _cover(self, message: Message) -> None:
         ids = f"({message.id_prev}, {message.id_last}] flags {message.flags}"

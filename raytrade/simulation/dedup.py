@@ -12,8 +12,9 @@ from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.links.line_books import checked_image
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Publisher
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 from raytrade.simulation.actor import Actor
 from raytrade.simulation.collector import WRITER_BITS, SimCollector
 from raytrade.simulation.network import Network
@@ -41,7 +42,7 @@ class SimDedup(Actor):
         self._unbooked: list[Message] = []
         self._up: dict[str, Message] = {}
         self._lines_of: dict[str, dict[str, Message]] = {}
-        self._unheard: dict[str, Message] = {}
+        self._unheard: dict[str, tuple[str, Message]] = {}
         self._asked: dict[str, int] = {}
         template = OpenLink(link=0, reader=name, replay=True)
         self._upstreams = SimUpstreams(self, template, collectors, self._change)
@@ -49,12 +50,16 @@ class SimDedup(Actor):
     def tick(self, now_ns: Nanos) -> Nanos | None:
         """Do what is due; see `raytrade.actors.dedup`."""
         self._upstreams.tick(now_ns)
+        if self._unheard:
+            self._hear_resumed(now_ns)
         due_ns = self.arbiter.deadline_ns()
         if due_ns is not None and now_ns >= due_ns:
             self.arbiter.receive_timeout(now_ns)
         self._give_out()
         self.step()
         self.publisher.pump(now_ns)
+        for note in self.publisher.notes():
+            self.world.note(self.name, note)
         self._keep_books()
         due = [at for at in (self.arbiter.deadline_ns(), self.publisher.due_ns()) if at is not None]
         return min(due) if due else None
@@ -67,9 +72,7 @@ class SimDedup(Actor):
             if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
                 self._note_line(collector, message)
             elif self._unheard and message.line in self._unheard:
-                line_up = self._unheard.pop(message.line)
-                self._note_line(collector, line_up)
-                self._receive(message.line, line_up, now_ns)
+                self._hear(message.line, now_ns)
             self._receive(message.line, message, now_ns)
 
     def _receive(self, line: str, message: Message, now_ns: Nanos) -> None:
@@ -85,11 +88,21 @@ class SimDedup(Actor):
         else:
             lines.pop(message.line, None)
 
+    def _hear(self, line: str, now_ns: Nanos) -> None:
+        collector, line_up = self._unheard.pop(line)
+        self._note_line(collector, line_up)
+        self._receive(line, line_up, now_ns)
+
+    def _hear_resumed(self, now_ns: Nanos) -> None:
+        resumed = self._upstreams.resumed()
+        for line in [line for line, (collector, _) in self._unheard.items() if collector in resumed]:
+            self._hear(line, now_ns)
+
     def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
         if is_up:
             return
         for line, line_up in self._lines_of.pop(collector, {}).items():
-            self._unheard[line] = line_up
+            self._unheard[line] = (collector, line_up)
             down = LineDown(venue=line_up.instrument, cause=f"no link to {collector}", ts_recv_ns=now_ns)
             self._receive(line, parse(encode(down, line)), now_ns)
 
@@ -104,6 +117,8 @@ class SimDedup(Actor):
             self._request_snapshot(wanted.instrument, wanted.reason)
 
     def _request_snapshot(self, instrument: str, reason: str) -> None:
+        if simulated_rule(instrument, Channel.BOOK).in_band:
+            self._upstreams.request_images({instrument}, self.now_ns)
         collectors = sorted(self._upstreams.up())
         if not collectors:
             return

@@ -88,8 +88,8 @@ class Injector:
 
     def _start_at_consumer(self, fault: Fault) -> None:
         self._touch(fault.target, fault.duration_ns)
-        self._cluster.trouble(fault.kind, int(fault.amount))
-        self._world.after(fault.duration_ns, self._cluster.trouble, fault.kind, 0)
+        self._cluster.trouble(fault.kind, fault.target, int(fault.amount))
+        self._world.after(fault.duration_ns, self._cluster.trouble, fault.kind, fault.target, 0)
 
     def _set_rest(self, venue: str, is_failing: bool) -> None:
         self._cluster.venues[venue].rest_failing = is_failing

@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Done, Sent
-from raytrade.links.writer import OpenLink
 from raytrade.simulation.actor import Actor
 from raytrade.simulation.world import World
 

@@ -7,12 +7,15 @@ import random
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
+from raytrade.links.policy import Policy
 
 COLLECTORS = ("c0", "c1", "c2")
 DEDUPS = ("d0", "d1")
 STRATEGY = "engine"
 RECORDER = "recorder"
-CONSUMERS = (STRATEGY, RECORDER)
+OTHER = "other"
+"""A second strategy, whose policy is drawn."""
+CONSUMERS = (STRATEGY, RECORDER, OTHER)
 ACTORS = (*COLLECTORS, *DEDUPS, *CONSUMERS)
 LINKS = tuple([(c, d) for c in COLLECTORS for d in DEDUPS] + [(d, k) for d in DEDUPS for k in CONSUMERS])
 VENUES = ("binance-spot", "hitbtc-v2", "kraken-v2", "coinbase-advanced", "sim-newest")
@@ -31,6 +34,8 @@ CHANGES = (98, 115)
 """Changes of each venue while faults are at work, from and to."""
 FAULTS_MIN = 5
 FAULTS_MAX = 10
+SPILLS = ((4_000, 0), (4_000, 40_000), (40_000, 10_000_000))
+"""Bytes that may wait at the recorder, in memory and on disk."""
 ANY_LINE = "*"
 BLACKOUT_NS_MAX = 400 * MILLISECOND
 
@@ -74,6 +79,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     local_links: tuple[str, ...]
     ring_items_max: int
     active_ns: Nanos
+    policy: Policy
+    spill_bytes: tuple[int, int]
+    quiet: tuple[Fault, ...]
+    """Faults at the time when the venues fall quiet."""
 
 
 def draw_plan(seed: int, rng: random.Random) -> Plan:
@@ -91,7 +100,24 @@ def draw_plan(seed: int, rng: random.Random) -> Plan:
         local_links=tuple(f"{a}>{b}" for a, b in LINKS if rng.random() < 0.4),
         ring_items_max=rng.choice((200, 1_000, 100_000)),
         active_ns=active_ns,
+        policy=rng.choice((Policy.CONFLATE, Policy.CONFLATE, Policy.FAIL, Policy.SKIP)),
+        spill_bytes=rng.choice(SPILLS),
+        quiet=_draw_quiet(rng),
     )
+
+
+def _draw_quiet(rng: random.Random) -> tuple[Fault, ...]:
+    """Draw what befalls one or two actors with the last updates: nothing that comes later will show it."""
+    faults: list[Fault] = []
+    for target in rng.sample((*DEDUPS, *CONSUMERS), rng.choice((1, 2, 2))):
+        duration_ns = rng.randint(500, 4_000) * MILLISECOND
+        kind = rng.choice(("crash", "pause", "pause", "partition"))
+        if kind == "partition":
+            links = [f"{a}>{b}" for a, b in LINKS if target in (a, b) and (target == b or rng.random() < 0.5)]
+            faults += [Fault(kind=kind, target=link, start_ns=0, duration_ns=duration_ns) for link in links]
+        else:
+            faults.append(Fault(kind=kind, target=target, start_ns=0, duration_ns=duration_ns))
+    return tuple(faults)
 
 
 def _draw_venue(name: str, active_ns: Nanos, rng: random.Random) -> VenuePlan:
@@ -149,6 +175,6 @@ def _draw_actor(kind: str, rng: random.Random) -> tuple[str, float]:
         case "slow_disk" | "full_disk":
             return RECORDER, float(rng.randint(20, 900) * MILLISECOND)
         case "slow_consumer":
-            return STRATEGY, float(rng.randint(1, 60) * MILLISECOND)
+            return rng.choice((STRATEGY, OTHER)), float(rng.randint(1, 60) * MILLISECOND)
         case _:
             return rng.choice(ACTORS), 0.0

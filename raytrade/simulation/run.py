@@ -27,6 +27,8 @@ WARM_UP_NS = 300 * MILLISECOND
 CALM_INTERVAL_NS = 400 * MILLISECOND
 """Time between changes of a venue after the faults."""
 REST_NS = 3 * SECOND
+BURST = 60
+"""Changes of each venue in the moment before it falls quiet."""
 BOOK_CHECK_EVERY = 8
 ARBITERS = ArbiterSettings()
 
@@ -106,29 +108,48 @@ class Simulation:
         end_ns = max(self.injector.end_ns, START_NS + self.plan.active_ns)
         while world.now_ns < end_ns:
             self._advance()
-        self._recover()
+        self.recovered_ns = self._recover("the faults")
+        self._fall_quiet()
+        self._check_end()
+
+    def _fall_quiet(self) -> None:
+        """One last burst while somebody is not listening, and then nothing more, ever: everybody must reach the end."""
+        world = self.world
+        self.injector.plan(self.plan.quiet)
+        for _ in range(BURST):
+            for venue in self.cluster.venues.values():
+                self.changes += 1
+                venue.change()
+            world.run_until(world.now_ns + MILLISECOND)
         self._is_resting = True
         for venue in self.cluster.venues.values():
             venue.flush()
-        rest_ns = world.now_ns + REST_NS
+        rest_ns = max(self.injector.end_ns, world.now_ns) + REST_NS
         while world.now_ns < rest_ns:
             self._advance()
-        self._check_end()
+        self._recover("the venues fell quiet")
+        self._await_end()
+
+    def _await_end(self) -> None:
+        """Every book must come to the venue's last state, though nothing new comes that would show what is missing."""
+        start_ns = self.world.now_ns
+        while self.cluster.behind() and self.world.now_ns <= start_ns + PROGRESS_NS:
+            self._advance()
 
     def _advance(self) -> None:
         self.world.run_until(self.world.now_ns + CHUNK_NS)
         self.cluster.each(self._check_actor)
 
-    def _recover(self) -> None:
+    def _recover(self, what: str) -> Nanos:
         """The faults are over: every book must be LIVE again in time."""
         world = self.world
         start_ns = world.now_ns
         while not self.cluster.is_live():
             if world.now_ns > start_ns + PROGRESS_NS:
                 limit_s = PROGRESS_NS // SECOND
-                self.checker.fail("cluster", f"no progress: not every book is LIVE {limit_s} s after the faults")
+                self.checker.fail("cluster", f"no progress: not every book is LIVE {limit_s} s after {what}")
             self._advance()
-        self.recovered_ns = world.now_ns - start_ns
+        return world.now_ns - start_ns
 
     # The venues' life.
 
@@ -175,9 +196,9 @@ class Simulation:
             self.checker.fail(actor.name, f"the ring holds {ring.bytes_held} bytes, {ring.end - ring.start} messages")
 
     def _check_end(self) -> None:
-        engine = next(a for a in self.cluster.network.actors.values() if isinstance(a, SimStrategy))
-        for instrument in self.checker.subjects:
-            self.checker.final(engine.name, instrument, engine.engine.books.get(instrument))
+        for strategy in self.cluster.strategies():
+            for instrument in self.checker.subjects:
+                self.checker.final(strategy.name, instrument, strategy.engine.books.get(instrument))
         self.checker.check_gaps()
         self._check_recording()
 

@@ -9,8 +9,8 @@ import msgspec
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.message import Message
 from raytrade.errors import MalformedBatch, VersionSkew
+from raytrade.links.opening import OpenLink
 from raytrade.links.reader import LinkReader
-from raytrade.links.writer import OpenLink
 from raytrade.simulation.actor import Actor
 
 FRESH_EVERY_NS = SECOND
@@ -34,14 +34,15 @@ class SimUpstreams:
         self._opening: set[str] = set()
         self._fresh_ns: dict[str, Nanos] = {}
         self._ticked_ns: Nanos = 0
+        self.is_paused = False
 
     def tick(self, now_ns: Nanos) -> None:
         """Open what is not open; tell what was lost."""
         away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
         for name, reader in self._readers.items():
-            if away_ns > AWAY_NS:
+            if away_ns > AWAY_NS or self.is_paused:
                 reader.excuse(away_ns, now_ns)
-            if reader.must_open(now_ns) and name not in self._opening:
+            if not self.is_paused and reader.must_open(now_ns) and name not in self._opening:
                 self._open(name, reader, now_ns)
             self._tell(name, reader, now_ns)
 
@@ -69,8 +70,7 @@ class SimUpstreams:
         try:
             messages = reader.receive(data, now_ns)
         except (MalformedBatch, VersionSkew):
-            reader.counts.malformed += 1
-            reader.lost()
+            reader.refuse(now_ns)
             messages = None
         self._tell(name, reader, now_ns)
         return messages or []
@@ -82,6 +82,14 @@ class SimUpstreams:
             self._fresh_ns.update(dict.fromkeys(sorted(wanted), now_ns))
             for reader in self._readers.values():
                 reader.refresh(wanted)
+
+    def resumed(self) -> list[str]:
+        """Give the writers whose links are up and went on exactly where they were."""
+        return [name for name, reader in self._readers.items() if reader.is_up and reader.is_resumed]
+
+    def closed(self) -> list[str]:
+        """Give the writers that have ended their links for good."""
+        return [name for name, reader in self._readers.items() if reader.closed]
 
     def up(self) -> list[str]:
         """Give the writers whose links are up."""

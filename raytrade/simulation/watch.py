@@ -42,6 +42,9 @@ class ChainWatch:
         self._stream = stream
         self._fail = fail
         self._is_loose = is_loose
+        self._is_of_many_lives = not sees.inputs
+        """A recorder that starts again between a gap and what comes after it tells the gap again."""
+        self._given = 0
         self._sees_unapplied = sees.unapplied
         self._is_book = stream.endswith("/book")
         """Trades go on behind a gap without any snapshot."""
@@ -57,10 +60,19 @@ class ChainWatch:
 
     def give(self, kind: Kind, flags: int, id_prev: int, id_last: int) -> None:
         """Check an update or a snapshot that came out."""
-        if kind is Kind.SNAPSHOT:
+        if flags & Flag.CONFLATED:
+            self._skip_to(id_last)
+        elif kind is Kind.SNAPSHOT:
             self._give_snapshot(id_last)
         elif self.first is not None or not flags & Flag.UNAPPLIED:
             self._give_update(flags, id_prev, id_last)
+
+    def _skip_to(self, id_last: int) -> None:
+        """A consumer that wants the latest only has left out the rest: never a step back, else nothing is promised."""
+        if id_last <= self.covered:
+            self._broken(f"left out everything up to {id_last} after {self.covered}")
+        self.first = self.covered = self._position = self._given = id_last
+        self._in_gap = False
 
     def _give_update(self, flags: int, id_prev: int, id_last: int) -> None:
         if self.first is None:
@@ -75,6 +87,7 @@ class ChainWatch:
                 self._broken(f"({id_prev}, {id_last}] applied at {self._position}{' inside a gap' * self._in_gap}")
             self._position = id_last
         self.covered = max(self.covered, id_last)
+        self._given = max(self._given, id_last)
 
     def _is_late(self, id_prev: int, id_last: int) -> bool:
         """Tell whether a message came when its absence was told already: it is recorded, once, and not applied."""
@@ -93,6 +106,7 @@ class ChainWatch:
             self.bridged.append((self.covered, id_last))
             self.covered = id_last
         self._position = id_last
+        self._given = max(self._given, id_last)
         self._in_gap = False
 
     def give_gap(self, gap: Gap) -> None:
@@ -112,7 +126,7 @@ class ChainWatch:
 
     def _check_range(self, id_prev: int, id_last: int) -> None:
         self.gaps.append((id_prev, id_last))
-        if id_prev < self.covered:
+        if id_prev < (self._given if self._is_of_many_lives else self.covered):
             self._broken(f"the gap ({id_prev}, {id_last}] reaches into what was given out up to {self.covered}")
         known = self.received
         false = [number for number in range(id_prev + 1, id_last + 1) if number in known] if known else []

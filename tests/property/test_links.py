@@ -15,9 +15,10 @@ from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.core.ring import MessageRing
 from raytrade.links.batch import decode_batch
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Done, Publisher, Sent
 from raytrade.links.reader import LinkReader, ReaderSettings
-from raytrade.links.writer import LinkSettings, LinkWriter, OpenLink
+from raytrade.links.writer import LinkSettings, LinkWriter
 
 BOOKS = ("v:A", "v:B")
 TRADES = ("v:A", "v:T")

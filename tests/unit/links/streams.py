@@ -11,7 +11,8 @@ from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, parse
 from raytrade.core.ring import MessageRing
 from raytrade.links.batch import BatchHeader, decode_batch
-from raytrade.links.writer import LinkSettings, LinkWriter, OpenLink
+from raytrade.links.opening import OpenLink
+from raytrade.links.writer import LinkSettings, LinkWriter
 
 STEP_NS: Nanos = 10 * MILLISECOND
 

@@ -12,8 +12,8 @@ import pytest
 
 from raytrade.links.lanes import open_lane
 from raytrade.links.local import PACKET_BYTES_MAX, Hello, LocalLane, LocalListener, LocalReceiver, host_id
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Sent
-from raytrade.links.writer import OpenLink
 
 RELINKS = 1000
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 from raytrade.core.clock import MILLISECOND
 from raytrade.core.message import Message
 from raytrade.links.batch import decode_batch
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Done, Publisher, Sent
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 from tests.unit.links.streams import STEP_NS, delta, ids, image, images_of
 
 SETTINGS = LinkSettings(in_flight_max=2, heartbeat_ns=20 * STEP_NS)

@@ -6,8 +6,8 @@ from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.message import join
 from raytrade.errors import MalformedBatch
 from raytrade.links.batch import BatchHeader, encode_batch
+from raytrade.links.opening import NOWHERE, OpenLink
 from raytrade.links.reader import LinkReader, ReaderSettings
-from raytrade.links.writer import NOWHERE, OpenLink
 from tests.unit.links.streams import delta, ids
 
 TEMPLATE = OpenLink(link=0, reader="", filters=("v:*",), positions={"v:A/book": 5})
