@@ -25,7 +25,7 @@ MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
 COPIES = 2
 """Of dedups, strategies and recorders each."""
 HEAD: Labels = {"role": "head"}
-POLL_S = 0.25
+POLL_S = 0.5
 START_TIMEOUT_S = 90.0
 NAME = "soak"
 
