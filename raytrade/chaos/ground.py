@@ -100,8 +100,9 @@ class Ground:
         return {"name": name, "directory": directory, "segment_age_s": 5, "labels": {"recorder": "yes"}}
 
     def _end(self) -> None:
+        """Stop the pipeline, if this is still connected: Ray would look for any other cluster by itself."""
         with suppress(PipelineError):
-            if NAME in driver.running_pipelines():
+            if driver.is_joined() and NAME in driver.running_pipelines():
                 driver.stop(NAME)
 
     # What runs.
