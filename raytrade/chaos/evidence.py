@@ -121,6 +121,9 @@ def read_recording(directory: Path, instruments: Sequence[str]) -> Recorded:
         is_book = channel == "book"
         have = (found.books if is_book else found.trades).get(instrument, ())
         (found.gaps if is_book else found.trade_gaps)[instrument] = closed(gaps, have)
+    for path in sorted(directory.rglob("*.parquet")):
+        if not path.relative_to(directory).parts[0].startswith(("venue=", "gaps")):
+            _table(found, path)
     return found
 
 
@@ -147,15 +150,19 @@ def _read_trades(found: Recorded, instrument: str, folder: Path) -> None:
 
 def _tables(found: Recorded, folder: Path) -> list[Any]:
     """Read the files of a folder and the days under it; what cannot be read is noted."""
-    tables = []
-    for path in sorted([*folder.glob("*.parquet"), *folder.glob("date=*/*.parquet")]):
-        found.files += 1
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                tables.append(file.read())
-        except (OSError, pa.ArrowException) as error:
-            found.unreadable.append(f"{path}: {str(error).splitlines()[0]}")
-    return tables
+    paths = sorted([*folder.glob("*.parquet"), *folder.glob("date=*/*.parquet")])
+    return [table for path in paths if (table := _table(found, path)) is not None]
+
+
+def _table(found: Recorded, path: Path) -> Any | None:
+    """Read a whole file."""
+    found.files += 1
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        found.unreadable.append(f"{path}: {str(error).splitlines()[0]}")
+        return None
 
 
 class Missing(msgspec.Struct):
