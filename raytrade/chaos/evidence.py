@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,19 +44,28 @@ def read_lives(directory: Path, strategy: str) -> list[Life]:
 
 def _life(strategy: str, path: Path) -> Life:
     life = Life(strategy, array("q"))
+    told: dict[tuple[What, int], list[Range]] = {}
     for seen in read_life(path):
         match seen.what:
             case What.BOOK | What.TRADE:
                 life.times.append(seen.ts_ns)
                 streams = life.books if seen.what is What.BOOK else life.trades
                 streams.setdefault(seen.instrument, array("q")).append(seen.id_last)
-            case What.BOOK_GAP:
-                life.gaps.setdefault(seen.instrument, []).append((seen.id_prev, seen.id_last))
-            case What.TRADE_GAP:
-                life.trade_gaps.setdefault(seen.instrument, []).append((seen.id_prev, seen.id_last))
+            case What.BOOK_GAP | What.TRADE_GAP:
+                told.setdefault((seen.what, seen.instrument), []).append((seen.id_prev, seen.id_last))
             case What.STALLED:
                 life.stalls += 1
+    for (what, code), gaps in told.items():
+        is_book = what is What.BOOK_GAP
+        have = (life.books if is_book else life.trades).get(code, ())
+        (life.gaps if is_book else life.trade_gaps)[code] = closed(gaps, have)
     return life
+
+
+def closed(gaps: Sequence[Range], have: Iterable[int]) -> list[Range]:
+    """Give gaps an end where none could be told: the next id that came."""
+    ids = sorted(have) if any(not up_to for _, up_to in gaps) else []
+    return [(after, up_to or next(iter(ids[bisect_right(ids, after) :]), after)) for after, up_to in gaps]
 
 
 def judge_life(life: Life, books: Sent, trades: Sent, is_last: bool) -> Verdict:
@@ -102,11 +112,18 @@ def read_recording(directory: Path, instruments: Sequence[str]) -> Recorded:
         place = directory / f"venue={quote(venue, safe='')}" / f"instrument={quote(symbol, safe='')}"
         _read_books(found, instrument, place / "channel=book")
         _read_trades(found, instrument, place / "channel=trades")
+    told: dict[tuple[str, str], list[Range]] = {}
     for table in _tables(found, directory / "gaps"):
         for row in table.to_pylist():
             found.causes.append(f"{row['instrument']}/{row['channel']} {row['kind']}: {row['cause']}")
-            gaps = found.gaps if row["channel"] == "book" else found.trade_gaps
-            gaps.setdefault(row["instrument"], []).append((row["id_prev"], row["id_last"]))
+            told.setdefault((row["instrument"], row["channel"]), []).append((row["id_prev"], row["id_last"]))
+    for (instrument, channel), gaps in told.items():
+        is_book = channel == "book"
+        have = (found.books if is_book else found.trades).get(instrument, ())
+        (found.gaps if is_book else found.trade_gaps)[instrument] = closed(gaps, have)
+    for path in sorted(directory.rglob("*.parquet")):
+        if not path.relative_to(directory).parts[0].startswith(("venue=", "gaps")):
+            _table(found, path)
     return found
 
 
@@ -133,15 +150,19 @@ def _read_trades(found: Recorded, instrument: str, folder: Path) -> None:
 
 def _tables(found: Recorded, folder: Path) -> list[Any]:
     """Read the files of a folder and the days under it; what cannot be read is noted."""
-    tables = []
-    for path in sorted([*folder.glob("*.parquet"), *folder.glob("date=*/*.parquet")]):
-        found.files += 1
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                tables.append(file.read())
-        except (OSError, pa.ArrowException) as error:
-            found.unreadable.append(f"{path}: {str(error).splitlines()[0]}")
-    return tables
+    paths = sorted([*folder.glob("*.parquet"), *folder.glob("date=*/*.parquet")])
+    return [table for path in paths if (table := _table(found, path)) is not None]
+
+
+def _table(found: Recorded, path: Path) -> Any | None:
+    """Read a whole file."""
+    found.files += 1
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        found.unreadable.append(f"{path}: {str(error).splitlines()[0]}")
+        return None
 
 
 class Missing(msgspec.Struct):

@@ -25,7 +25,7 @@ MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
 COPIES = 2
 """Of dedups, strategies and recorders each."""
 HEAD: Labels = {"role": "head"}
-POLL_S = 0.25
+POLL_S = 0.5
 START_TIMEOUT_S = 90.0
 NAME = "soak"
 
@@ -100,8 +100,9 @@ class Ground:
         return {"name": name, "directory": directory, "segment_age_s": 5, "labels": {"recorder": "yes"}}
 
     def _end(self) -> None:
+        """Stop the pipeline, if this is still connected: Ray would look for any other cluster by itself."""
         with suppress(PipelineError):
-            if NAME in driver.running_pipelines():
+            if driver.is_joined() and NAME in driver.running_pipelines():
                 driver.stop(NAME)
 
     # What runs.

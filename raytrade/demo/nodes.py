@@ -44,7 +44,7 @@ class Nodes:
         (directory / "ray").mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"num_cpus": num_cpus, "object_store_memory": OBJECT_STORE_BYTES}
         self._options = {**options, "include_dashboard": False}
-        self._head = {**self._options, "labels": labels[0], "redis_port": free_port()}
+        self._head = {**self._options, "labels": labels[0], "gcs_server_port": free_port()}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=dict(self._head))
         for more in labels[1:]:
             self._cluster.add_node(wait=False, labels=more, **self._options)

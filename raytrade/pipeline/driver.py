@@ -57,6 +57,11 @@ def join(address: str = "auto") -> None:
         raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
 
 
+def is_joined() -> bool:
+    """Tell whether this process is connected to a cluster."""
+    return bool(ray.is_initialized())
+
+
 def _check_reachable(address: str) -> None:
     """Refuse an address where nobody listens; Ray itself would try for minutes.
 

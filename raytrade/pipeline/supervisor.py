@@ -92,7 +92,7 @@ class Supervisor:
     def _watch(self) -> None:
         """End the process when a call to the head does not come back: Ray starts it again as soon as there is a head.
 
-        A call that was under way when the head died may wait for ever, with the head back or not.
+        A call that was under way when the head died need not come back with it.
         """
         while not self._stopping.wait(WATCH_S):
             progress_ns = self._progress_ns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raytrade.chaos.evidence import judge_life, missing_rows, read_lives, read_recording
+from raytrade.chaos.evidence import closed, judge_life, missing_rows, read_lives, read_recording
 from raytrade.chaos.witness import Witness, lives
 from raytrade.core.book import L2Book
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, GapKind, Side, Stalled, Trade
@@ -152,6 +152,11 @@ def test_a_gap_admits_what_is_missing(tmp_path: Path) -> None:
     assert found.causes == [f"{NAME}/book venue: "]
     assert missing_rows(SENT, {}, [found]).updates == {NAME: [14, 15, 16]}
     assert missing_rows(SENT, {}, [found]).untold == 1
+
+
+def test_a_gap_whose_end_nobody_knows_ends_with_the_next_that_came() -> None:
+    assert closed([(3, 0), (9, 12), (20, 0)], [2, 3, 8, 20]) == [(3, 8), (9, 12), (20, 20)]
+    assert closed([(3, 7)], []) == [(3, 7)]
 
 
 def test_what_is_recorded_twice_is_counted(tmp_path: Path) -> None:
