@@ -125,6 +125,13 @@ class Course:
         self._probe.stdin.flush()
         return self._answer(timeout_s)
 
+    def end_probe(self) -> None:
+        """Let the probe go; the next question starts another."""
+        if self._probe is not None:
+            self._probe.kill()
+            self._probe.wait()
+            self._probe = None
+
     def _answer(self, timeout_s: float) -> Any:
         assert self._probe is not None and self._probe.stdout is not None
         ready, _, _ = select.select([self._probe.stdout], [], [], timeout_s)
@@ -170,7 +177,8 @@ class Course:
         return sum(part["counts"]["updates"] for part in instruments.values())
 
     def situation(self) -> str:
-        """Describe what runs where, for who must find out what went wrong."""
+        """Describe what runs where, for who must find out what went wrong; asks a fresh probe."""
+        self.end_probe()
         try:
             nodes = {node["id"]: node["address"] for node in self.ask("nodes")}
             actors = self.ask("status", PIPELINE).get("actors", {})
@@ -408,9 +416,7 @@ class Course:
         self.report.holds(f"no secret in any log or file {found[:5] or ''}", not found)
         self.report.bounded("updates missed by the files", missed, 0, "")
         self.report.bounded("updates twice in the files", repeated, 0, "")
-        if self._probe is not None:
-            self._probe.kill()
-            self._probe = None
+        self.end_probe()
         began = time.monotonic()
         self.ray("down -y --no-config-cache ~/cluster.yaml")
         self.report.figure("ray down", time.monotonic() - began, "s")
