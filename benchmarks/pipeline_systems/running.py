@@ -228,17 +228,24 @@ def wait_until(holds: Callable[[], bool], timeout_s: float, problem: str) -> Non
 
 
 def recorded_numbers(task: Task, column: str) -> set[int]:
-    """Give the numbers of the recorded updates among those of all symbols; `column` has their ids."""
-    symbols = task.shape.instruments
-    if symbols == 1:
-        table = ds.dataset(task.recording, format="parquet").to_table(columns=[column])
-        return set(table.column(column).unique().to_pylist())
-    places = {name: at for at, name in enumerate(symbol_names(symbols))}
+    """Give the numbers of the recorded updates among those of all symbols; `column` has their ids.
+
+    Raises:
+        Failed: an instrument was not recorded at all.
+    """
+    names = symbol_names(task.shape.instruments)
+    folders = [task.recording]
+    if any(task.recording.glob("venue=*")):
+        folders = [
+            folder for name in names for folder in task.recording.glob(f"venue=*/instrument={name}/channel=book")
+        ]
+    if len(folders) != len(names):
+        raise Failed(f"{len(folders)} of {len(names)} instruments recorded")
     numbers: set[int] = set()
-    for path in task.recording.glob("venue=*/instrument=*"):
-        table = ds.dataset(path, format="parquet").to_table(columns=[column])
-        at = places[path.name.removeprefix("instrument=")]
-        numbers.update((id_ - FIRST_ID) * symbols + at + FIRST_ID for id_ in table.column(column).unique().to_pylist())
+    for at, folder in enumerate(folders):
+        table = ds.dataset(folder, format="parquet").to_table(columns=[column])
+        ids = table.column(column).unique().to_pylist()
+        numbers.update((id_ - FIRST_ID) * len(names) + at + FIRST_ID for id_ in ids)
     return numbers
 
 

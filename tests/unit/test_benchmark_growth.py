@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -174,7 +175,7 @@ def test_one_symbol_is_a_case_of_many() -> None:
     assert _one_symbol(market)(now_ms, numbers) == _many_symbols(market, 1)(now_ms, numbers)
 
 
-def frames(data: bytes) -> list[dict[str, object]]:
+def frames(data: bytes) -> list[dict[str, Any]]:
     found = []
     while data:
         length = int.from_bytes(data[2:4])
