@@ -14,12 +14,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from .market import FIRST_ID, POOL, SYMBOL, Market, texts
+from .market import FIRST_ID, POOL, SYMBOL, Market, symbol_names, texts, updates_of
 from .timelog import SentLog
 
 TICK_S = 0.0005
@@ -31,19 +32,23 @@ BUFFER_BYTES_MAX = 512 * 1024
 _LENGTH = struct.Struct("!BBH")
 
 
-def run_exchange(control: Connection, sent_path: str, capacity: int) -> None:
+def run_exchange(control: Connection, sent_path: str, capacity: int, symbols: int = 1) -> None:
     """Serve until the control connection is closed (entry of the process)."""
-    asyncio.run(Exchange(control, SentLog(Path(sent_path), capacity)).serve())
+    asyncio.run(Exchange(control, SentLog(Path(sent_path), capacity), symbols).serve())
 
 
 class Exchange:
-    """Commands: `("status",)` gives subscribers and losses, `("send", count, rate)` sends, `("quit",)` ends."""
+    """Commands: `("status",)` gives subscribers and losses, `("send", count, rate)` sends, `("quit",)` ends.
 
-    def __init__(self, control: Connection, log: SentLog) -> None:
+    The symbols take turns, and each counts its own ids.
+    """
+
+    def __init__(self, control: Connection, log: SentLog, symbols: int) -> None:
         self._control = control
         self._log = log
         self._market = Market()
-        self._frames = [_template(levels) for levels in self._market.pool]
+        self._names = {name: at for at, name in enumerate(symbol_names(symbols))}
+        self._render = _one_symbol(self._market) if symbols == 1 else _many_symbols(self._market, symbols)
         self._subscribers: list[ServerConnection] = []
         self._lost = 0
         self._sent = 0
@@ -73,7 +78,8 @@ class Exchange:
                 request = json.loads(frame)
                 if request.get("method") == "SUBSCRIBE":
                     await socket.send(json.dumps({"result": None, "id": request.get("id")}))
-                    self._subscribers.append(socket)
+                    if socket not in self._subscribers:
+                        self._subscribers.append(socket)
         except ConnectionClosed:
             pass
         if socket in self._subscribers:
@@ -83,9 +89,13 @@ class Exchange:
     def _answer_rest(self, connection: ServerConnection, request: Request) -> Response | None:
         if not request.path.startswith("/api/v3/depth"):
             return None
-        bids, asks = self._market.book(self._sent)
+        at = self._names.get(parse_qs(urlsplit(request.path).query).get("symbol", [""])[0])
+        if at is None:
+            return connection.respond(400, json.dumps({"code": -1121, "msg": "Invalid symbol."}))
+        symbols = len(self._names)
+        bids, asks = self._market.book(self._sent, at, symbols)
         body = {
-            "lastUpdateId": FIRST_ID + self._sent - 1,
+            "lastUpdateId": FIRST_ID + updates_of(at, symbols, self._sent) - 1,
             "bids": texts(sorted(bids.items(), reverse=True)),
             "asks": texts(sorted(asks.items())),
         }
@@ -119,24 +129,52 @@ class Exchange:
     def _write(self, count: int) -> None:
         if not count:
             return
-        now_ns, first, frames = time.time_ns(), self._sent, self._frames
-        milliseconds = now_ns // 1_000_000
-        numbers = range(first, first + count)
-        data = b"".join([frames[n % POOL](milliseconds, FIRST_ID + n) for n in numbers])
+        first = self._sent
+        data = self._render(time.time_ns() // 1_000_000, range(first, first + count))
         self._log.stamp(first, count, time.time_ns())
         for socket in self._subscribers:
             socket.transport.write(data)
         self._sent += count
 
 
-def _template(levels: tuple[Any, Any]) -> Callable[[int, int], bytes]:
-    """Give what makes one update's websocket frame; times and ids have as many digits for good."""
+def _one_symbol(market: Market) -> Callable[[int, range], bytes]:
+    """Give what renders updates of one symbol at a time in milliseconds."""
+    frames = [_template(levels) for levels in market.pool]
+    return lambda milliseconds, numbers: b"".join([frames[n % POOL](milliseconds, FIRST_ID + n) for n in numbers])
+
+
+def _many_symbols(market: Market, symbols: int) -> Callable[[int, range], bytes]:
+    """The same for symbols that take turns."""
+    names = [name.encode() for name in symbol_names(symbols)]
+    blank = b"?" * len(names[0])
+    heads_tails = [_parts(levels, blank) for levels in market.pool]
+
+    def render(milliseconds: int, numbers: range) -> bytes:
+        frames = []
+        for n in numbers:
+            head, tail = heads_tails[n % POOL]
+            number = FIRST_ID + n // symbols
+            ids = b'%d,"s":"%b","U":%d,"u":%d' % (milliseconds, names[n % symbols], number, number)
+            frames.append(head + ids + tail)
+        return b"".join(frames)
+
+    return render
+
+
+def _parts(levels: tuple[Any, Any], name: bytes) -> tuple[bytes, bytes]:
+    """Give what stands in one update's websocket frame before the time and behind the ids."""
     bids, asks = (json.dumps(texts(side), separators=(",", ":")).encode() for side in levels)
-    name = SYMBOL.encode()
     tail = b',"b":%b,"a":%b}' % (bids, asks)
     body = b'{"e":"depthUpdate","E":%013d,"s":"%b","U":%010d,"u":%010d%b'
     head = _LENGTH.pack(0x81, 126, len(body % (0, name, 0, 0, tail)))
-    form = head + b'{"e":"depthUpdate","E":%d,"s":"' + name + b'","U":%d,"u":%d' + tail.replace(b"%", b"%%")
+    return head + b'{"e":"depthUpdate","E":', tail
+
+
+def _template(levels: tuple[Any, Any]) -> Callable[[int, int], bytes]:
+    """Give what makes one update's websocket frame; times and ids have as many digits for good."""
+    name = SYMBOL.encode()
+    head, tail = (part.replace(b"%", b"%%") for part in _parts(levels, name))
+    form = head + b'%d,"s":"' + name + b'","U":%d,"u":%d' + tail
     return lambda milliseconds, number: form % (milliseconds, number, number)
 
 

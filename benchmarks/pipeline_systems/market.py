@@ -1,12 +1,13 @@
-"""The exchange's market: where the books begin, what every update sets, and what the book then truly is.
+"""The exchange's market: where the books begin, what every update sets, and what the books then truly are.
 
-The levels of update `n` are those of `n` modulo `POOL`, and an update sets sizes, so the true book after `n` updates
-follows from the last `POOL` of them.
+Symbols take turns: of `symbols`, update `n` is of the symbol `n % symbols`. Its levels are those of `n` modulo `POOL`,
+and an update sets sizes, so a symbol's true book follows from its last `POOL` updates.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from hashlib import sha256
 
 FIRST_ID = 1_000_000_001
@@ -25,6 +26,16 @@ Half = dict[int, int]
 Levels = list[tuple[int, int]]
 
 
+def symbol_names(symbols: int) -> list[str]:
+    """Give the symbols' names, all of one length."""
+    return [SYMBOL] if symbols == 1 else [f"S{at:05d}USDT" for at in range(symbols)]
+
+
+def updates_of(at: int, symbols: int, count: int) -> int:
+    """Give how many of the first `count` updates are of symbol `at`."""
+    return (count - at + symbols - 1) // symbols
+
+
 def price_text(ticks: int) -> str:
     return f"{ticks // TICKS_PER_UNIT}.{ticks % TICKS_PER_UNIT:02d}"
 
@@ -37,13 +48,16 @@ def texts(levels: Levels) -> list[tuple[str, str]]:
     return [(price_text(price), size_text(size)) for price, size in levels]
 
 
-def digest(bids: Half, asks: Half) -> str:
-    """Give what two books are compared by."""
-    return sha256(repr((sorted(bids.items()), sorted(asks.items()))).encode()).hexdigest()
+def digest(books: Iterable[tuple[Half, Half]]) -> str:
+    """Give what the books of two sides are compared by; they come in the order of the symbols."""
+    hashed = sha256()
+    for bids, asks in books:
+        hashed.update(repr((sorted(bids.items()), sorted(asks.items()))).encode())
+    return hashed.hexdigest()
 
 
 class Market:
-    """The updates and the books of one symbol."""
+    """The updates and the books; every book begins the same."""
 
     def __init__(self, seed: int = 7) -> None:
         random_ = random.Random(seed)
@@ -53,10 +67,14 @@ class Market:
         )
         self.pool = [(_levels(random_, -1), _levels(random_, 1)) for _ in range(POOL)]
 
-    def book(self, count: int) -> tuple[Half, Half]:
-        """Give the true book after `count` updates."""
+    def books(self, count: int, symbols: int = 1) -> Iterable[tuple[Half, Half]]:
+        """Give the true book of every symbol after `count` updates of all of them."""
+        return (self.book(count, at, symbols) for at in range(symbols))
+
+    def book(self, count: int, at: int = 0, symbols: int = 1) -> tuple[Half, Half]:
+        """Give the true book of symbol `at` after `count` updates of all of them."""
         bids, asks = dict(self._first[0]), dict(self._first[1])
-        for number in range(max(0, count - POOL), count):
+        for number in range(at, count, symbols)[-POOL:]:
             for half, levels in zip((bids, asks), self.pool[number % POOL], strict=True):
                 _apply(half, levels)
         return bids, asks

@@ -129,7 +129,7 @@ class FloatBook:
             {round(price * TICKS_PER_UNIT): round(size * LOTS_PER_UNIT) for price, size in self.sides[side].items()}
             for side in ("b", "a")
         ]
-        return digest(*halves)
+        return digest([(halves[0], halves[1])])
 
 
 async def _strategy(stage: Stage) -> None:
@@ -149,8 +149,12 @@ async def _strategy(stage: Stage) -> None:
                 book.apply(update)
                 book.top()
                 log.append(last, time.time_ns())
-        if last == task.last_id and not task.digest_path.exists():
-            task.digest_path.write_text(book.digest())
+        if last == task.last_id:
+            _digest_path(task).write_text(book.digest())
+
+
+def _digest_path(task: Task) -> Path:
+    return task.directory / "digest"
 
 
 def _fetch_book(port: int) -> dict[str, Any]:
@@ -241,11 +245,20 @@ class PlainSystem:
         return {process.pid: role for role, process in self._processes} | self.servers()
 
     def drain(self) -> None:
+        self._wait_for(self.task.directory / "recorded", "the recorder did not get the last update")
+
+    @staticmethod
+    def _wait_for(path: Path, problem: str) -> None:
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
-        while not (self.task.directory / "recorded").exists():
+        while not path.exists():
             if time.monotonic() > deadline_s:
-                raise Failed("the recorder did not get the last update")
+                raise Failed(problem)
             time.sleep(0.01)
+
+    def digests(self) -> list[str]:
+        path = _digest_path(self.task)
+        self._wait_for(path, "the strategy did not give its book")
+        return [path.read_text()]
 
     def stop(self) -> None:
         for _, process in self._processes:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from .system import Shape
+
 QUANTILES = {"p50": 0.50, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 SUSTAINED_SHARE = 0.98
 GROWTH_MAX = 2.0
@@ -26,6 +28,9 @@ class Measurement(msgspec.Struct, kw_only=True):
     latency_thirds_p99_ms: list[float] = []
     achieved: float = 0.0
     seconds: float = 0.0
+    shape: Shape = Shape()
+    drain_cpu_ms: dict[str, float] = {}
+    """From the strategies' last update on: what the recorder still had to take, and closing its files."""
     cpu_us: dict[str, float] = {}
     exchange_cpu_us: float = 0.0
     idle_cpu_ms_per_s: dict[str, float] = {}
@@ -51,19 +56,24 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(rank, len(ordered)) - 1]
 
 
-def join_times(sent: Sequence[int], applied: Iterable[tuple[int, int]], first_id: int) -> tuple[list[int], list[str]]:
+def join_times(
+    sent: Sequence[int], applied: Iterable[tuple[int, int]], first_id: int, symbols: int = 1
+) -> tuple[list[int], list[str]]:
     """Give the delay of each update in order of id, and what is wrong: lost, repeated or out of order.
 
-    `sent[n]` is the time of the id `first_id + n`; what was applied of other ids is passed over.
+    `sent[n]` is the time of the id `first_id + n`; what was applied of other ids is passed over. The symbols take
+    turns, and each has an order of its own.
     """
     delays: dict[int, int] = {}
-    repeated = disordered = last = 0
+    lasts = [0] * symbols
+    repeated = disordered = 0
     for number, applied_ns in applied:
         at = number - first_id
         if not 0 <= at < len(sent):
             continue
-        disordered += number < last
-        last = max(last, number)
+        stream = number % symbols
+        disordered += number < lasts[stream]
+        lasts[stream] = max(lasts[stream], number)
         repeated += at in delays
         delays.setdefault(at, applied_ns - sent[at])
     counts = {"lost": len(sent) - len(delays), "applied twice": repeated, "out of order": disordered}
@@ -142,6 +152,8 @@ def _median(group: list[Measurement]) -> Measurement:
         latency_ms=each(lambda one: one.latency_ms),
         achieved=middle(lambda one: one.achieved),
         seconds=middle(lambda one: one.seconds),
+        shape=group[0].shape,
+        drain_cpu_ms=each(lambda one: one.drain_cpu_ms),
         cpu_us=each(lambda one: one.cpu_us),
         exchange_cpu_us=middle(lambda one: one.exchange_cpu_us),
         idle_cpu_ms_per_s=each(lambda one: one.idle_cpu_ms_per_s),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from .market import FIRST_ID, symbol_names, updates_of
+
 READY_TIMEOUT_S = 120.0
 
 
@@ -18,23 +20,42 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How many there are of what a pipeline may have many of; a consumer is a strategy."""
+
+    collectors: int = 2
+    consumers: int = 1
+    instruments: int = 1
+
+
+@dataclass(frozen=True)
 class Task:
-    """One run: the exchange's port, a directory of its own, how many updates there will be, and the last one's id."""
+    """One run: the exchange's port, a directory of its own, how many updates there will be, and the last one's id.
+
+    With several instruments a number takes the place of the id in the logs: `FIRST_ID` and the place among all updates.
+    """
 
     port: int
     directory: Path
     capacity: int
     last_id: int
+    shape: Shape = Shape()
 
     @property
     def applied_path(self) -> Path:
-        """Where the strategy logs what it applied, see `AppliedLog`."""
-        return self.directory / "applied"
+        """Where the (first) strategy logs what it applied, see `AppliedLog`."""
+        return self.applied_paths[0]
 
     @property
-    def digest_path(self) -> Path:
-        """Where the strategy writes the digest of its book after the last update."""
-        return self.directory / "digest"
+    def applied_paths(self) -> list[Path]:
+        """The same for every strategy."""
+        return [self.directory / f"applied-{at}" for at in range(self.shape.consumers)]
+
+    @property
+    def last_ids(self) -> dict[str, int]:
+        """Give the id of each symbol's last update."""
+        total, names = self.last_id - FIRST_ID + 1, symbol_names(self.shape.instruments)
+        return {name: FIRST_ID + updates_of(at, len(names), total) - 1 for at, name in enumerate(names)}
 
     @property
     def recording(self) -> Path:
@@ -56,6 +77,9 @@ class System(Protocol):
 
     def drain(self) -> None:
         """Come back when the recorder has written everything."""
+
+    def digests(self) -> list[str]:
+        """Give the digest of every strategy's books after the last update; to be asked for when it has been applied."""
 
     def stop(self) -> None:
         """End every process that was started."""
