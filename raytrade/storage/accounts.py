@@ -63,13 +63,14 @@ class _Hour:
 
 
 class _Folding(NamedTuple):
-    """Rows to be folded; `starts` and `ends` are the first and the last row of each message."""
+    """Rows to be folded: `starts` and `ends` are the rows of each message, `torn` the breaks of the ids."""
 
     columns: dict[str, np.ndarray]
     heads: dict[str, np.ndarray]
     is_applied: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    torn: list[int]
 
 
 class Account:
@@ -201,7 +202,8 @@ class Account:
         times = np.where(heads["ts_venue_ns"] > 0, heads["ts_venue_ns"], heads["ts_recv_ns"])[applied] // CHECKPOINT_NS
         times = np.maximum.accumulate(np.maximum(times, self._checkpoint or 0))
         before = np.concatenate(([self._checkpoint if self._checkpoint is not None else times[0]], times[:-1]))
-        folding = _Folding(columns, heads, is_applied, np.concatenate(([0], ends[:-1] + 1)), ends)
+        torn = self._chain.torn if self._chain is not None else []
+        folding = _Folding(columns, heads, is_applied, np.concatenate(([0], ends[:-1] + 1)), ends, torn)
         done = 0
         for number in np.flatnonzero(times > before).tolist():
             at = int(applied[number])
@@ -227,8 +229,12 @@ class Account:
             return
         is_applied = folding.is_applied
         snapshots = np.flatnonzero(folding.heads["is_snapshot"][first:last] & is_applied[first:last])
-        if len(snapshots):
-            first += int(snapshots[-1])
+        begins = first + int(snapshots[-1]) if len(snapshots) else -1
+        torn = max((at for at in folding.torn if first <= at < last), default=-1)
+        if torn > begins:
+            self._book.is_whole = False
+        elif begins >= 0:
+            first = begins
             self._book.clear()
         if not self._book.is_whole:
             return
