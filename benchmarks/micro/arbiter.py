@@ -8,6 +8,7 @@ from benchmarks.micro.inputs import Feed, deltas_of, snapshot_of
 from benchmarks.micro.rounds import Benchmark, Contender, Work
 from raytrade.arbitration import Arbiter
 from raytrade.core.arrivals import ArrivalLog
+from raytrade.core.clock import MILLISECOND
 from raytrade.core.message import Message, encode, parse
 from raytrade.rules import rule_of
 
@@ -55,7 +56,7 @@ def benchmark(feed: Feed) -> Benchmark:
                 if log is not None:
                     log.note([first, second], now_ns)
                     log.give(given)
-                    log.cut(now_ns)
+                    log.cut(now_ns * MILLISECOND)
             assert passed == len(copies)
 
         return work

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from raytrade.actors.upstreams import NAMESPACE
+from raytrade.errors import PipelineError
 from raytrade.storage.arrivals import Cursors
 
 EVERY_S = 1.0
@@ -53,7 +54,7 @@ class ArrivalsFeed:
         for name in self._dedups:
             try:
                 self._fetch(name)
-            except (RayError, ValueError, TimeoutError):
+            except (RayError, PipelineError, ValueError, TimeoutError):
                 self._handles.pop(name, None)
 
     def _fetch(self, name: str) -> None:

@@ -8,8 +8,8 @@ of the ids, and once per level for the state of the book.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -47,29 +47,30 @@ class _Hour:
         self.silence_ns: Nanos = 0
         self.ts_last_ns: Nanos | None = None
         self.states: list[Checkpoint] = []
-        self._hashes: dict[str, blake2b] = {}
+        self._hashes: dict[str, Any] = {}
 
     def hash(self, name: str, values: np.ndarray) -> None:
         digest = self._hashes.get(name)
         if digest is None:
-            digest = self._hashes[name] = blake2b(digest_size=HASH_BYTES)
+            digest = self._hashes[name] = sha256()
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
 
     def content(self) -> str:
-        digest = blake2b(digest_size=HASH_BYTES)
+        digest = sha256()
         for name, column in sorted(self._hashes.items()):
             digest.update(name.encode() + column.digest())
-        return digest.hexdigest()
+        return digest.hexdigest()[: 2 * HASH_BYTES]
 
 
 class _Folding(NamedTuple):
-    """Rows to be folded; `starts` and `ends` are the first and the last row of each message."""
+    """Rows to be folded: `starts` and `ends` are the rows of each message, `torn` the breaks of the ids."""
 
     columns: dict[str, np.ndarray]
     heads: dict[str, np.ndarray]
     is_applied: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    torn: list[int]
 
 
 class Account:
@@ -104,7 +105,7 @@ class Account:
         row_counts = np.diff(np.concatenate(([-1], ends)))
         line_names = _line_names(table)
         for key in dict.fromkeys(keys):
-            mine = np.array([other == key for other in keys]) if len(set(keys)) > 1 else np.ones(len(keys), bool)
+            mine = np.ones(len(keys), bool) if keys.count(key) == len(keys) else np.array([at == key for at in keys])
             self._count(key, heads, mine)
             rows = np.repeat(mine, row_counts)
             self._count_rows(key, columns, rows, line_names)
@@ -112,6 +113,11 @@ class Account:
             self._fold(columns, heads, ends, keys)
 
     def _keys(self, hours: np.ndarray, index: np.ndarray) -> list[tuple[int, int]]:
+        first = int(hours[0])
+        if (hours == first).all():
+            parts = self._parts(first, index)
+            if (parts == parts[0]).all():
+                return [(first, int(parts[0]))] * len(hours)
         parts = np.zeros(len(hours), np.int64)
         for hour in np.unique(hours).tolist():
             mine = hours == hour
@@ -196,7 +202,8 @@ class Account:
         times = np.where(heads["ts_venue_ns"] > 0, heads["ts_venue_ns"], heads["ts_recv_ns"])[applied] // CHECKPOINT_NS
         times = np.maximum.accumulate(np.maximum(times, self._checkpoint or 0))
         before = np.concatenate(([self._checkpoint if self._checkpoint is not None else times[0]], times[:-1]))
-        folding = _Folding(columns, heads, is_applied, np.concatenate(([0], ends[:-1] + 1)), ends)
+        torn = self._chain.torn if self._chain is not None else []
+        folding = _Folding(columns, heads, is_applied, np.concatenate(([0], ends[:-1] + 1)), ends, torn)
         done = 0
         for number in np.flatnonzero(times > before).tolist():
             at = int(applied[number])
@@ -222,8 +229,12 @@ class Account:
             return
         is_applied = folding.is_applied
         snapshots = np.flatnonzero(folding.heads["is_snapshot"][first:last] & is_applied[first:last])
-        if len(snapshots):
-            first += int(snapshots[-1])
+        begins = first + int(snapshots[-1]) if len(snapshots) else -1
+        torn = max((at for at in folding.torn if first <= at < last), default=-1)
+        if torn > begins:
+            self._book.is_whole = False
+        elif begins >= 0:
+            first = begins
             self._book.clear()
         if not self._book.is_whole:
             return

@@ -29,6 +29,8 @@ from raytrade.storage.files import write_table
 TABLE_VERSION = 1
 FOLDER = "arrivals"
 DAY_NS: Nanos = 86_400 * SECOND
+FULL_TIMES = 4
+"""How many segments may wait for a disk that cannot be written."""
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _VERSION_KEY = b"raytrade.arrivals_version"
 _CURSORS_KEY = b"raytrade.arrivals_cursors"
@@ -159,8 +161,10 @@ class ArrivalSink:
         """Take blocks; a block that is known already is passed over, one that is missing is counted.
 
         Raises:
-            StorageError: a full segment could not be written; it is kept.
+            StorageError: a full segment could not be written; it is kept, and when too much waits nothing is taken.
         """
+        if self._rows_waiting >= FULL_TIMES * self._rows_max:
+            self.flush()
         for data in blocks:
             try:
                 self._take(decode_block(data), now_ns)

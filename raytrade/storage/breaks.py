@@ -37,6 +37,8 @@ class Chain:
 
     def __init__(self, rule: Rule) -> None:
         self.position: int | None = None
+        self.torn: list[int] = []
+        """Of the messages taken last, those that do not go on from the one before and bring no whole book either."""
         self._rule = rule
         self._unapplied: list[Range] = []
 
@@ -48,6 +50,7 @@ class Chain:
         applied = np.flatnonzero(is_there & (flags & Flag.UNAPPLIED == 0))
         spare = np.flatnonzero(is_there & (flags & Flag.UNAPPLIED != 0) & ~is_snapshot)
         found: list[tuple[int, Range]] = []
+        self.torn = []
         if len(applied):
             numbers = ids[applied]
             first = self.position if self.position is not None else -1
@@ -60,6 +63,8 @@ class Chain:
                 is_break[0] = False
             for at in np.flatnonzero(is_break).tolist():
                 known = [*self._unapplied, *_ranges(ids, id_prev, spare[spare < applied[at]])]
+                if not is_snapshot[applied[at]]:
+                    self.torn.append(int(applied[at]))
                 found += [(int(applied[at]), part) for part in without((int(before[at]), int(prev[at])), known)]
             self.position = int(numbers[-1])
             self._unapplied = []

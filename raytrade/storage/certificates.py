@@ -11,7 +11,7 @@ The hour is that of the venue's time (of the receive time where the venue gives 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,7 @@ HOUR_NS: Nanos = 3600 * SECOND
 GRACE_NS: Nanos = 120 * SECOND
 """An hour is certified this long after its end: what was held back has come by then."""
 HASH_BYTES = 16
+"""How much of a SHA-256 is kept; processors compute it faster than any other hash of the standard library."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -42,7 +43,7 @@ class Certificate(msgspec.Struct, kw_only=True, frozen=True):
     `missing`: ranges ``(after, up to]`` of ids that are not there, where ids prove it. `lines`: messages by the line
     whose copy was recorded; `copies`: all copies by line, where the arrivals are recorded (by their time of receipt).
     `checksums`: messages that carry the venue's own checksum of the book, which holds. `states`: the book every ten
-    seconds of the venue's time. `content`: a hash of all columns of all rows, in the order of the index.
+    seconds of the venue's time. `content`: SHA-256 over all columns of all rows, in the order of the index.
     """
 
     instrument: str
@@ -94,7 +95,7 @@ def hour_number(text: str) -> int:
 
 def _seal_of(file: CertificateFile) -> str:
     plain = msgspec.json.encode(msgspec.structs.replace(file, seal=""), order="deterministic")
-    return blake2b(plain, digest_size=HASH_BYTES).hexdigest()
+    return sha256(plain).hexdigest()[: 2 * HASH_BYTES]
 
 
 def write_certificates(directory: Path, file: CertificateFile) -> Path:

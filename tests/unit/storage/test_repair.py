@@ -10,7 +10,7 @@ import pytest
 
 from raytrade.core.book import L2Book
 from raytrade.core.clock import SECOND
-from raytrade.core.events import BookSnapshot, Event, Side, Trade
+from raytrade.core.events import BookDelta, BookSnapshot, Event, Side, Trade
 from raytrade.core.message import encode, parse
 from raytrade.errors import ConfigError, StorageError
 from raytrade.replay import apply
@@ -37,13 +37,14 @@ def truth(count: int = 400, name: str = BTC) -> list[Event]:
 
 def with_hole(events: list[Event], first: int, last: int) -> list[Event]:
     """Leave out the messages `first` to `last`; a gap and a snapshot of the book stand in their place."""
-    book = L2Book(BTC)
+    name: str = events[0].instrument  # type: ignore[union-attr]
+    book = L2Book(name)
     for event in events[: last + 1]:
         apply(book, event)
     before, after = events[first - 1], events[last]
     at_ns = after.ts_recv_ns
     ids = (before.id_last, after.id_last)  # type: ignore[union-attr]
-    return [*events[:first], gap(*ids, at_ns), book.snapshot(0), *events[last + 1 :]]
+    return [*events[:first], gap(*ids, at_ns, name=name), book.snapshot(0), *events[last + 1 :]]
 
 
 def books(directory: Path, name: str = BTC) -> list[tuple[int, str, list[tuple[str, str]]]]:
@@ -117,6 +118,50 @@ def test_what_neither_has_stays_missing_and_is_said(tmp_path: Path) -> None:
         states = [state for id_last, state, _ in books(directory) if id_last == 169]
         assert states[-1] == "stale"
         assert books(directory)[-1][1] == "live"
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("name", [BTC, HITBTC])
+def test_any_holes(tmp_path: Path, seed: int, name: str) -> None:
+    """What is missing afterwards is what was missing in both, in classes that merge windows and in strict ones."""
+    rng = random.Random(seed)
+    events = truth(300, name)
+    lost: list[set[int]] = []
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        holes = sorted(rng.sample(range(2, 290), 6))
+        pairs = [
+            (first, min(last, first + rng.randrange(1, 40)))
+            for first, last in zip(holes[::2], holes[1::2], strict=True)
+        ]
+        part = events
+        for first, last in reversed(pairs):
+            part = with_hole(part, first, last)
+        certified(directory, part, rng.choice((7, 50, 1000)))
+        lost.append({number for first, last in pairs for number in range(first, last + 1)})
+    neither = {100 + number for number in lost[0] & lost[1]}
+    (stream,) = repair(tmp_path / "a", tmp_path / "b").streams
+    assert {number for after, up_to in stream.missing for number in range(after + 1, up_to + 1)} == neither
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        found = [number for number in ids_of(directory, name) if number > 100]
+        assert found == sorted({number for number in range(101, 401)} - neither)
+        assert problems(verify_recording(directory)) == []
+        assert books(directory, name)[-1][1:] == books_of(events, name)
+    (stream,) = repair(tmp_path / "a", tmp_path / "b").streams
+    assert (stream.first.messages, stream.second.messages) == (0, 0)
+
+
+def ids_of(directory: Path, name: str) -> list[int]:
+    """Give the ids of the deltas as they are read."""
+    events = Recording(directory).events(instruments=name, channels=["book"])
+    return [event.id_last for event in events if isinstance(event, BookDelta)]
+
+
+def books_of(events: list[Event], name: str) -> tuple[str, list[tuple[str, str]]]:
+    """Give state and best levels at the end."""
+    book = L2Book(name)
+    for event in events:
+        apply(book, event)
+    return book.state.value, book.texts(Side.BUY, 5)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 120), (300, 401)])
