@@ -32,16 +32,16 @@ QUICK_IDLE_S = 0.5
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--axes", default=",".join(AXES), help=f"of {', '.join(AXES)}")
+    parser.add_argument("--axes", help=f"of {', '.join(AXES)}; all of them, or with --quick the last")
     parser.add_argument("--rate", type=float, default=1000.0, help="updates a second, of all instruments together")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a run")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--json", type=Path, help="raw results")
-    parser.add_argument("--quick", action="store_true", help="one more point than the base on each axis, two seconds")
+    parser.add_argument("--quick", action="store_true", help="the base and one more point on an axis, two seconds each")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.repeat = 2.0, 1
-    options.axes = options.axes.split(",")
+    options.axes = options.axes.split(",") if options.axes else list(AXES)[-1 if options.quick else 0 :]
     unknown = [axis for axis in options.axes if axis not in AXES]
     if unknown:
         parser.error(f"no such axis: {', '.join(unknown)}; there are {', '.join(AXES)}")
@@ -50,12 +50,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> list[Measurement]:
-    """Measure every point, repeat by repeat."""
+def run(options: argparse.Namespace, results: list[Measurement]) -> None:
+    """Measure every point, repeat by repeat, and add it to the results."""
     counts = QUICK_AXES if options.quick else AXES
     idle_s = QUICK_IDLE_S if options.quick else IDLE_S
     load = Load.parse(f"{options.rate:g}", options.seconds, 0, 0)
-    results = []
     for repeat in range(options.repeat):
         for shape in shapes(options.axes, counts):
             start_s = time.monotonic()
@@ -64,7 +63,6 @@ def run(options: argparse.Namespace) -> list[Measurement]:
             problems = "".join(f" PROBLEM: {problem}" for problem in result.problems)
             figure = f"{result.cpu_us_total:.0f} us CPU in all" if result.cpu_us else "no figure"
             print(f"#{repeat} {result.system}: {figure}, {time.monotonic() - start_s:.0f} s{problems}", flush=True)
-    return results
 
 
 def _name(shape: Shape) -> str:
@@ -90,10 +88,14 @@ def report(options: argparse.Namespace, results: list[Measurement]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report; gives 1 if any run had a problem."""
+    """Run and report, what was measured so far if it is ended; gives 1 if any run had a problem."""
     options = parse_arguments(arguments)
-    results = run(options)
-    report(options, results)
+    results: list[Measurement] = []
+    try:
+        run(options, results)
+    finally:
+        if results:
+            report(options, results)
     return 1 if any(result.problems for result in results) else 0
 
 

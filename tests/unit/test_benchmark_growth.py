@@ -146,6 +146,12 @@ def test_growth_table() -> None:
     assert len(aligned(lines).splitlines()) == 4
 
 
+def test_growth_is_of_all_axes_unless_quick() -> None:
+    assert growth.parse_arguments([]).axes == ["collectors", "consumers", "instruments"]
+    assert growth.parse_arguments(["--quick"]).axes == ["instruments"]
+    assert growth.parse_arguments(["--quick", "--axes", "consumers"]).axes == ["consumers"]
+
+
 @pytest.mark.parametrize("arguments", [["--axes", "venues"], ["--rate", "0"], ["--repeat", "-1"]])
 def test_growth_refuses(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
