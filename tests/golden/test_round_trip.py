@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.captures, pytest.mark.parametrize("recording", CHOSEN,
 
 
 def test_the_events_are_those_that_were_recorded(recording: Recording) -> None:
-    """All that is stored of a message comes back as it was; the checksum is not stored and not claimed."""
+    """All that is stored of a message comes back as it was, the venue's checksum too."""
     given: dict[str, list[object]] = {}
     for message in recording.given:
         given.setdefault(message.instrument, []).append(decode(message))
@@ -49,7 +49,8 @@ def test_the_events_are_those_that_were_recorded(recording: Recording) -> None:
             assert isinstance(truth, BookDelta | BookSnapshot)
             assert (event.bids, event.asks, event.price_scale) == (truth.bids, truth.asks, truth.price_scale)
             assert [getattr(event, f) for f in _STORED] == [getattr(truth, f) for f in _STORED]
-            assert event.flags == truth.flags & ~Flag.CHECKED
+            assert event.flags == truth.flags
+            assert event.state_hash == (truth.state_hash if truth.flags & Flag.CHECKED else 0)
 
 
 def test_the_final_books_and_counts_are_those_of_the_import(recording: Recording) -> None:

@@ -92,7 +92,9 @@ HEADLESS = [
 ]
 
 
-@pytest.mark.parametrize("data", [b"", b"\x1f", b"\x1f\x8b", b"not gzip", *(gzip.compress(data, mtime=0) for data in HEADLESS)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1f", b"\x1f\x8b", b"not gzip", *(gzip.compress(data, mtime=0) for data in HEADLESS)]
+)
 def test_what_is_no_capture(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(data)
