@@ -6,6 +6,7 @@ Units stand in the names. Anything left out has the default shown here.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from raytrade.core.instrument import check_symbol
 from raytrade.errors import ConfigError
 from raytrade.links.writer import LinkSettings
 from raytrade.storage.sink import SinkSettings
+from raytrade.strategy.orders import Fees, FillRule, PaperSettings, RiskLimits
 from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
 
@@ -29,6 +31,7 @@ MEGABYTE = 1024 * 1024
 MERGE_KEY = "<<"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
+Amount = Annotated[Decimal, Field(strict=False, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -115,6 +118,42 @@ class DedupConfig(_Section):
     shards: int = Field(default=1, ge=1, le=64)
 
 
+class FeesConfig(_Section):
+    """A venue's fees in basis points; below zero is a rebate."""
+
+    maker_bps: Amount = Decimal(0)
+    taker_bps: Amount = Decimal(0)
+
+
+class PaperConfig(_Section):
+    """The paper account of a strategy, as `raytrade backtest` has it.
+
+    `fill`: see `raytrade.strategy.fill_models`. `max_loss` in the quote; beyond it the strategy is stopped.
+    """
+
+    fill: Literal["cross", "queue", "queue-pro-rata"] = "cross"
+    fees: dict[str, FeesConfig] = {}
+    order_latency_ms: float = Field(default=0.0, ge=0, le=3_600_000)
+    max_position: Amount | None = None
+    max_order: Amount | None = None
+    max_loss: Amount | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> PaperConfig:
+        try:
+            self.settings()
+        except ConfigError as error:
+            raise ValueError(f"{error.key}: {error.problem}") from None
+        return self
+
+    def settings(self) -> PaperSettings:
+        """Give the account's settings."""
+        fees = {venue: Fees(maker_bps=one.maker_bps, taker_bps=one.taker_bps) for venue, one in self.fees.items()}
+        risk = RiskLimits(position_max=self.max_position, order_max=self.max_order, loss_max=self.max_loss)
+        latency_ns = round(self.order_latency_ms * MILLISECOND)
+        return PaperSettings(fees=fees, fill_rule=FillRule(self.fill), order_latency_ns=latency_ns, risk=risk)
+
+
 class StrategyConfig(_Section):
     """A strategy by ``module:Class`` or ``file.py:Class``, and the streams it gets (globs).
 
@@ -128,6 +167,7 @@ class StrategyConfig(_Section):
     subscribe: list[str] = Field(default=["*"], min_length=1)
     labels: Labels = {}
     policy: Literal["skip", "conflate", "fail"] = "skip"
+    paper: PaperConfig = PaperConfig()
 
 
 class RecorderConfig(_Section):

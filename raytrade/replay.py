@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from heapq import merge as merge_sorted
+from typing import TypeVar
 
 from raytrade.core.book import L2Book
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, Resynced, Stalled
 from raytrade.core.message import Message
-from raytrade.strategy.engine import EngineCommand, StrategyEngine
+from raytrade.strategy.commands import EngineCommand
+from raytrade.strategy.engine import StrategyEngine
 
 DRAIN_NS: Nanos = 5 * SECOND
 """After the last message time runs on this long, so that what an arbiter holds back is decided."""
 
+NOTHING: list[EngineCommand] = []
 TIMER_STEPS_MAX = 100_000
 """Timers run between two messages; a pause that asks for more is between recordings, not in one."""
 
@@ -29,7 +32,10 @@ Timed = tuple[Nanos, Message]
 """A message and its time: never earlier than the message before it."""
 
 
-def merge(streams: Mapping[StreamKey, Iterable[Timed]]) -> Iterator[Timed]:
+_Item = TypeVar("_Item")
+
+
+def merge(streams: Mapping[StreamKey, Iterable[tuple[Nanos, _Item]]]) -> Iterator[tuple[Nanos, _Item]]:
     """Merge streams, each in the order of its times, holding one message of each."""
     ranked = [_ranked(rank, streams[key]) for rank, key in enumerate(sorted(streams))]
     if len(ranked) == 1:
@@ -37,7 +43,7 @@ def merge(streams: Mapping[StreamKey, Iterable[Timed]]) -> Iterator[Timed]:
     return ((now_ns, message) for now_ns, _, message in merge_sorted(*ranked))
 
 
-def _ranked(rank: int, stream: Iterable[Timed]) -> Iterator[tuple[Nanos, int, Message]]:
+def _ranked(rank: int, stream: Iterable[tuple[Nanos, _Item]]) -> Iterator[tuple[Nanos, int, _Item]]:
     """Two heads never have the same rank, so messages are never compared."""
     for now_ns, message in stream:
         yield now_ns, rank, message
@@ -87,6 +93,18 @@ class Player:
         self._run_timers(now_ns)
         engine.receive(self._line, message, now_ns)
         return engine.commands()
+
+    def play_event(self, now_ns: Nanos, event: Event) -> list[EngineCommand]:
+        """Do the same with an event of the recording, which needs no arbitration: several times as fast."""
+        engine = self.engine
+        due_ns = engine.wake_ns
+        if self._now_ns is None:
+            engine.receive_line_up(self._line, now_ns)
+        elif due_ns is not None and due_ns <= now_ns:
+            self._run_timers(now_ns)
+        self._now_ns = now_ns
+        engine.receive_merged(self._line, event, now_ns)
+        return engine.commands() if engine.has_commands else NOTHING
 
     def finish(self) -> list[EngineCommand]:
         """Let what is held back be decided and tell the strategy that it is over; gives the last commands."""

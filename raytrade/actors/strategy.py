@@ -21,8 +21,9 @@ from raytrade.core.message import Kind
 from raytrade.links.opening import OpenLink
 from raytrade.links.policy import Policy
 from raytrade.rules import rule_of
-from raytrade.strategy.engine import StrategyEngine
+from raytrade.strategy.engine import EngineSettings, StrategyEngine
 from raytrade.strategy.loading import load_strategy
+from raytrade.strategy.orders import PaperSettings
 
 NOTES_KEPT = 200
 LATEST_MAILBOX_ITEMS_MAX = 8
@@ -41,6 +42,7 @@ class StrategyPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     policy: Policy = Policy.SKIP
     busy_poll: bool = False
+    paper: PaperSettings = PaperSettings()
 
 
 class StrategyActor:
@@ -49,7 +51,9 @@ class StrategyActor:
     def __init__(self, plan: StrategyPlan) -> None:
         self.plan = plan
         strategy = load_strategy(plan.strategy, plan.params)
-        self._engine = StrategyEngine(plan.name, strategy, Filter(*plan.filters), rule_of, observer=self._observe)
+        settings = EngineSettings(paper=plan.paper)
+        streams = Filter(*plan.filters)
+        self._engine = StrategyEngine(plan.name, strategy, streams, rule_of, settings, self._observe)
         self._coverage: dict[tuple[str, bool], Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
         items_max = LATEST_MAILBOX_ITEMS_MAX if plan.policy is Policy.CONFLATE else MAILBOX_ITEMS_MAX

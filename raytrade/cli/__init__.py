@@ -13,7 +13,19 @@ from typing import cast
 
 import typer
 
-from raytrade.cli import captures, chaos, demonstration, emulation, pipelines, proofs, reading, simulation, venues
+from raytrade.cli import (
+    backtesting,
+    captures,
+    chaos,
+    demonstration,
+    emulation,
+    exporting,
+    pipelines,
+    proofs,
+    reading,
+    simulation,
+    venues,
+)
 from raytrade.errors import ConfigError, RaytradeError
 
 INTERRUPTED = 130
@@ -27,9 +39,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 pipelines.register(app)
+backtesting.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
+exporting.register(app)
 proofs.register(app)
 reading.register(app)
 simulation.register(app)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raytrade.cli.parameters import parameters_of
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Flag
 from raytrade.core.instrument import Filter
@@ -29,7 +30,8 @@ from raytrade.rules import rule_of
 from raytrade.storage.queries import Database
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.times import instant_text
-from raytrade.strategy.engine import EngineCommand, StrategyEngine, StrategyFailed
+from raytrade.strategy.commands import EngineCommand, StrategyFailed
+from raytrade.strategy.engine import StrategyEngine
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.loading import load_strategy
 
@@ -298,19 +300,6 @@ def _counts_table(instruments: dict[str, dict[str, int]]) -> Table:
 
 
 def _player(target: str, parameters: list[str], globs: list[str]) -> Player:
-    values: dict[str, object] = {}
-    for text in parameters:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ConfigError("replay", "--param", f"{text}: write KEY=VALUE")
-        values[name] = _value(value)
+    values = parameters_of("replay", parameters)
     name = target.rpartition(":")[2]
     return Player(StrategyEngine(name, load_strategy(target, values), Filter(*globs), rule_of))
-
-
-def _value(text: str) -> object:
-    """Give a number, a truth value or text in quotes as JSON has it; all else is text as it stands."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text

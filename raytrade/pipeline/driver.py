@@ -84,7 +84,15 @@ def start_local(config: Config) -> None:
         ConfigError: two sections ask for different values of one label.
         PipelineError: Ray does not start.
     """
-    labels = all_labels(config)
+    start_node(all_labels(config))
+
+
+def start_node(labels: Labels) -> None:
+    """Start a Ray of one node with these labels on this machine.
+
+    Raises:
+        PipelineError: Ray does not start.
+    """
     try:
         _init_local(labels)
     except (RayError, RuntimeError, OSError) as error:

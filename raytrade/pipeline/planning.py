@@ -189,6 +189,7 @@ def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
         same_node=config.links.same_node,
         policy=Policy(part.policy),
         busy_poll=config.links.spins("strategy"),
+        paper=part.paper.settings(),
     )
 
 

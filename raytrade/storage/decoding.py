@@ -1,8 +1,9 @@
-"""Rows of the recorded tables turned back into messages, whole columns at a time.
+"""Rows of the recorded tables turned back into messages, or into events, whole columns at a time.
 
-The inverse of `raytrade.storage.schema`: levels go from decimal columns straight into the bytes of a message, without
-a Python object per row. What a file does not hold (the venue's checksum, in the first ones) is not claimed: `CHECKED`
-is taken off.
+The inverse of `raytrade.storage.schema`: levels go from decimal columns straight into the bytes of a message, or into
+the levels of an event, without a Python object per row. Events are what a replay wants: to make the bytes only to read
+them again takes longer than all else. What a file does not hold (the venue's checksum, in the first ones) is not
+claimed: `CHECKED` is taken off.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raytrade.core.events import Channel, Flag, Side
-from raytrade.core.message import HEADER, Kind, Message
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Side, Trade
+from raytrade.core.message import HEADER, Kind, Message, decode
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 from raytrade.errors import StorageError
 
@@ -81,6 +82,7 @@ _LEVEL_BYTES = 16
 _FIVES = np.array([pow(5**digits, -1, 2**64) for digits in range(FRACTION_DIGITS_MAX + 1)], np.uint64)
 _TENS = np.array([10.0**digits for digits in range(FRACTION_DIGITS_MAX + 1)])
 _NEARLY_WIDE = 2.0**63 * (1 - 1e-9)
+_OF_LEVELS = ("side", "price", "size", "is_last")
 _PLAIN_FLAGS = 0xFFFF & ~(Flag.CHECKED | Flag.WIDE)
 _KINDS = {int(kind): kind for kind in Kind}
 _CHANNELS = {int(channel): channel for channel in Channel}
@@ -88,6 +90,9 @@ _CHANNELS = {int(channel): channel for channel in Channel}
 Rows = dict[str, np.ndarray]
 Numbered = tuple[int, Message]
 """A message and its index in the recording."""
+
+NumberedEvent = tuple[int, BookDelta | BookSnapshot | Trade]
+"""An event and its index in the recording."""
 
 
 def words_of(column: pa.Array) -> np.ndarray:
@@ -150,6 +155,20 @@ def book_messages(instrument: str, batches: Iterable[pa.RecordBatch], path: str)
     Raises:
         StorageError: the rows are not whole messages, or a value does not fit its scale.
     """
+    return (_book_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+
+
+def book_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -> Iterator[list[NumberedEvent]]:
+    """Give the same as events.
+
+    Raises:
+        StorageError: the rows are not whole messages, or a value does not fit its scale.
+    """
+    return (_event_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+
+
+def _whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tuple[Rows, np.ndarray]]:
+    """Give rows that are whole messages, and where each ends."""
     rest: Rows = {}
     for batch in batches:
         rows = _rows_of(batch, _SIDES)
@@ -158,39 +177,109 @@ def book_messages(instrument: str, batches: Iterable[pa.RecordBatch], path: str)
         ends = np.flatnonzero(rows["is_last"]) + 1
         whole = int(ends[-1]) if len(ends) else 0
         if whole:
-            yield _book_block(instrument, {name: values[:whole] for name, values in rows.items()}, ends, path)
+            yield {name: values[:whole] for name, values in rows.items()}, ends
         rest = {name: values[whole:] for name, values in rows.items()}
     if rest and len(rest["index"]):
         raise StorageError(path, f"ends in the middle of message {rest['index'][0]}")
 
 
-def _book_block(instrument: str, rows: Rows, ends: np.ndarray, path: str) -> list[Numbered]:
-    starts = np.concatenate(([0], ends[:-1]))
-    side = rows["side"]
-    bids = np.add.reduceat(side == 1, starts, dtype=np.int64)
-    asks = np.add.reduceat(side == 2, starts, dtype=np.int64)
-    first = {name: values[starts] for name, values in rows.items() if name not in ("side", "price", "size", "is_last")}
-    level_counts = bids + asks
-    is_whole = np.array_equal(np.maximum(level_counts, 1), ends - starts)
-    if not is_whole or np.any(first["index"] != rows["index"][ends - 1]):
-        raise StorageError(path, "is damaged: rows that are not whole messages")
-    is_wide = first["flags"] & Flag.WIDE != 0
+class _Parts:
+    """Rows of whole messages taken apart: what stands once a message, how many levels, and the levels as integers.
+
+    Raises:
+        StorageError: the rows are not whole messages, or a value does not fit its scale.
+    """
+
+    __slots__ = ("asks", "bids", "first", "is_wide", "level_counts", "levels", "rows", "starts")
+
+    def __init__(self, rows: Rows, ends: np.ndarray, path: str) -> None:
+        starts = self.starts = np.concatenate(([0], ends[:-1]))
+        side = rows["side"]
+        self.rows = rows
+        self.bids = np.add.reduceat(side == 1, starts, dtype=np.int64)
+        self.asks = np.add.reduceat(side == 2, starts, dtype=np.int64)
+        self.first = {name: values[starts] for name, values in rows.items() if name not in _OF_LEVELS}
+        self.level_counts = self.bids + self.asks
+        is_whole = np.array_equal(np.maximum(self.level_counts, 1), ends - starts)
+        if not is_whole or np.any(self.first["index"] != rows["index"][ends - 1]):
+            raise StorageError(path, "is damaged: rows that are not whole messages")
+        self.is_wide = self.first["flags"] & Flag.WIDE != 0
+        self.levels = _levels(rows, np.repeat(self.is_wide, ends - starts) | (side == 0), path)
+
+    def flags(self) -> np.ndarray:
+        """Give the flags that may be claimed."""
+        kept = _PLAIN_FLAGS | int(Flag.CHECKED) if "checksum" in self.first else _PLAIN_FLAGS
+        return self.first["flags"].astype(np.uint16) & kept
+
+
+def _book_block(instrument: str, parts: _Parts) -> list[Numbered]:
+    starts, level_counts, first, is_wide = parts.starts, parts.level_counts, parts.first, parts.is_wide
     headers = _headers(instrument, len(starts))
     for name in ("id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth", "price_scale", "size_scale"):
         headers[name] = first[name]
     headers["kind"] = np.where(first["is_snapshot"], int(Kind.SNAPSHOT), int(Kind.DELTA))
     headers["channel"] = int(Channel.BOOK)
-    kept = _PLAIN_FLAGS | int(Flag.CHECKED) if "checksum" in first else _PLAIN_FLAGS
-    headers["flags"] = first["flags"].astype(np.uint16) & kept | np.where(is_wide, int(Flag.WIDE), 0)
+    headers["flags"] = parts.flags() | np.where(is_wide, int(Flag.WIDE), 0)
     headers["state_hash"] = first.get("checksum", 0)
-    headers["bid_count"], headers["ask_count"] = bids, asks
+    headers["bid_count"], headers["ask_count"] = parts.bids, parts.asks
     headers["length"] += (level_counts * np.where(is_wide, 2 * _LEVEL_BYTES, _LEVEL_BYTES)).astype(np.uint32)
-    levels = _level_bytes(rows, np.repeat(is_wide, ends - starts) | (side == 0), path)
+    levels = parts.levels.tobytes()
     bounds = zip((_LEVEL_BYTES * starts).tolist(), (_LEVEL_BYTES * (starts + level_counts)).tolist(), strict=True)
     bodies = [levels[at:end] for at, end in bounds]
     for at in np.flatnonzero(is_wide).tolist():
-        bodies[at] = _wide_bytes(rows, int(starts[at]), int(starts[at] + level_counts[at]))
+        values = _wide_values(parts.rows, int(starts[at]), int(starts[at] + level_counts[at]))
+        bodies[at] = b"".join(value.to_bytes(16, "little", signed=True) for value in values)
     return _assemble(instrument, headers, bodies, first["index"].tolist())
+
+
+def _event_block(instrument: str, parts: _Parts) -> list[NumberedEvent]:
+    first, flat = parts.first, tuple(parts.levels.ravel().tolist())
+    names = ("index", "is_snapshot", "id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth")
+    columns = [first[name].tolist() for name in (*names, "price_scale", "size_scale")]
+    hashes = first.get("checksum", np.zeros(len(parts.starts), np.int64))
+    starts = 2 * parts.starts
+    bounds = (starts, starts + 2 * parts.bids, starts + 2 * parts.level_counts, parts.flags(), parts.is_wide, hashes)
+    events: list[NumberedEvent] = []
+    for (
+        index, is_snapshot, id_prev, id_last, epoch, ts_venue_ns, ts_recv_ns, depth, price_scale, size_scale,
+        start, middle, end, flags, is_wide, state_hash,
+    ) in zip(*columns, *(bound.tolist() for bound in bounds), strict=True):  # fmt: skip
+        bids, asks = flat[start:middle], flat[middle:end]
+        if is_wide:
+            values = tuple(_wide_values(parts.rows, start // 2, end // 2))
+            bids, asks = values[: middle - start], values[middle - start :]
+        if is_snapshot:
+            event: BookDelta | BookSnapshot = BookSnapshot(
+                instrument=instrument,
+                id_last=id_last,
+                bids=bids,
+                asks=asks,
+                price_scale=price_scale,
+                size_scale=size_scale,
+                ts_venue_ns=ts_venue_ns,
+                ts_recv_ns=ts_recv_ns,
+                epoch=epoch,
+                depth=depth,
+                state_hash=state_hash,
+                flags=flags,
+            )
+        else:
+            event = BookDelta(
+                instrument=instrument,
+                id_prev=id_prev,
+                id_last=id_last,
+                bids=bids,
+                asks=asks,
+                price_scale=price_scale,
+                size_scale=size_scale,
+                ts_venue_ns=ts_venue_ns,
+                ts_recv_ns=ts_recv_ns,
+                epoch=epoch,
+                state_hash=state_hash,
+                flags=flags,
+            )
+        events.append((index, event))
+    return events
 
 
 def _is_wide(rows: Rows) -> np.ndarray:
@@ -202,7 +291,7 @@ def _is_wide(rows: Rows) -> np.ndarray:
     return is_wide
 
 
-def _level_bytes(rows: Rows, is_other: np.ndarray, path: str) -> bytes:
+def _levels(rows: Rows, is_other: np.ndarray, path: str) -> np.ndarray:
     """Give price and size of each row in 64 bits each; rows that are no plain levels count as zero."""
     levels = np.empty((len(is_other), 2), "<i8")
     has_others = bool(is_other.any())
@@ -212,19 +301,16 @@ def _level_bytes(rows: Rows, is_other: np.ndarray, path: str) -> bytes:
             levels[:, at] = integers_of(words, rows[f"{name}_scale"])
         except ValueError as error:
             raise StorageError(path, f"is damaged: {error}") from None
-    return levels.tobytes()
+    return levels
 
 
-def _wide_bytes(rows: Rows, start: int, end: int) -> bytes:
-    parts = []
+def _wide_values(rows: Rows, start: int, end: int) -> Iterator[int]:
     for at in range(start, end):
         for name in ("price", "size"):
             low, high = rows[name][at].tolist()
             value = low | high << 64
             value -= (value >> 127) << 128
-            value //= 10 ** (FRACTION_DIGITS_MAX - int(rows[f"{name}_scale"][at]))
-            parts.append(value.to_bytes(16, "little", signed=True))
-    return b"".join(parts)
+            yield value // 10 ** (FRACTION_DIGITS_MAX - int(rows[f"{name}_scale"][at]))
 
 
 def _headers(instrument: str, count: int) -> np.ndarray:
@@ -289,13 +375,25 @@ def _trade_block(instrument: str, rows: Rows, trade_ids: list[bytes], path: str)
     headers["id_last"], headers["id_prev"] = rows["sequence"], np.maximum(rows["sequence"] - 1, 0)
     headers["depth"] = rows["aggressor"]
     headers["flags"] = rows["flags"].astype(np.uint16) & _PLAIN_FLAGS | np.where(is_wide, int(Flag.WIDE), 0)
-    levels = _level_bytes(rows, is_wide, path)
+    levels = _levels(rows, is_wide, path).tobytes()
     places = range(0, len(levels), _LEVEL_BYTES)
     bodies = [levels[at : at + _LEVEL_BYTES] + tail for at, tail in zip(places, trade_ids, strict=True)]
     for at in np.flatnonzero(is_wide).tolist():
-        bodies[at] = _wide_bytes(rows, at, at + 1) + trade_ids[at]
+        wide = (value.to_bytes(16, "little", signed=True) for value in _wide_values(rows, at, at + 1))
+        bodies[at] = b"".join(wide) + trade_ids[at]
     headers["length"] += np.array([len(body) for body in bodies], np.uint32)
     return _assemble(instrument, headers, bodies, rows["index"].tolist())
 
 
+def trade_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -> Iterator[list[NumberedEvent]]:
+    """Give the same as events.
+
+    Raises:
+        StorageError: a value does not fit its scale.
+    """
+    for block in trade_messages(instrument, batches, path):
+        yield [(index, decode(message)) for index, message in block]  # type: ignore[misc]
+
+
 MESSAGES = {Channel.BOOK: book_messages, Channel.TRADES: trade_messages}
+EVENTS = {Channel.BOOK: book_events, Channel.TRADES: trade_events}

@@ -7,18 +7,20 @@ was lost, or left out because it is damaged, must not leave a book that calls it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
+from itertools import dropwhile
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raytrade.core.clock import Nanos
-from raytrade.core.events import Channel, Flag, Gap, GapKind
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Gap, GapKind, Trade
 from raytrade.core.message import Kind, Message, encode, parse
-from raytrade.errors import StorageError
-from raytrade.storage.decoding import COLUMNS, LINE, MESSAGES, Numbered
+from raytrade.errors import InvariantError, StorageError
+from raytrade.storage.decoding import COLUMNS, EVENTS, LINE, MESSAGES
 from raytrade.storage.runs import INDEX_MAX, Note, Piece, Run, Unit, heads_of
 from raytrade.storage.schema import BOOK, TRADES
 from raytrade.storage.segments import Segment, read_rows, stream_rows
@@ -33,6 +35,20 @@ Place = tuple[int, int]
 
 Timed = tuple[Nanos, Message]
 """A message and its time in its stream."""
+
+RecordedEvent = BookSnapshot | BookDelta | Trade | Note
+TimedEvent = tuple[Nanos, RecordedEvent]
+"""An event and its time in its stream."""
+
+Item = Any
+"""A message, or an event: what it is decides the form that a stream is asked for in, and nothing in between cares."""
+
+
+class _Form(NamedTuple):
+    """What a stream is given out as: how rows are decoded, and how a gap or another note is written."""
+
+    decoders: dict[Channel, Callable[..., Iterator[list[tuple[int, Item]]]]]
+    note: Callable[[Note], Item]
 
 
 class Stream:
@@ -51,11 +67,23 @@ class Stream:
         Raises:
             StorageError: a segment cannot be read.
         """
+        return self._items(_MESSAGES, place, floor_ns)
+
+    def events(self, place: Place = (0, 0), floor_ns: Nanos = TIME_MIN) -> Iterator[TimedEvent]:
+        """Give the same as events, without making the bytes of messages: what plays back fast.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        return self._items(_EVENTS, place, floor_ns)
+
+    def _items(self, form: _Form, place: Place, floor_ns: Nanos) -> Iterator[tuple[Nanos, Item]]:
         now_ns = floor_ns
         number, index_from = place
         for at, run in enumerate(self.runs[number:], start=number):
             is_entered = at == number and index_from > run.index_from
-            walk = _Walk(self, run, now_ns, index_from if is_entered else run.index_from, is_opened=not is_entered)
+            index_from = index_from if is_entered else run.index_from
+            walk = _Walk(self, form, run, now_ns, index_from, is_opened=not is_entered)
             yield from walk
             now_ns = walk.now_ns
 
@@ -65,10 +93,15 @@ class Stream:
         Raises:
             StorageError: a segment cannot be read.
         """
-        place, floor_ns = self._enter(start_ns)
-        for now_ns, message in self.messages(place, floor_ns):
-            if now_ns >= start_ns:
-                yield now_ns, message
+        return dropwhile(lambda timed: timed[0] < start_ns, self.messages(*self._enter(start_ns)))
+
+    def events_since(self, start_ns: Nanos) -> Iterator[TimedEvent]:
+        """Give the same as events.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        return dropwhile(lambda timed: timed[0] < start_ns, self.events(*self._enter(start_ns)))
 
     def _enter(self, start_ns: Nanos) -> tuple[Place, Nanos]:
         """Give a place all before which is earlier than `start_ns`, and the time reached there."""
@@ -129,32 +162,40 @@ class Stream:
 class _Walk:
     """One pass over a run: puts gaps between its messages and keeps the time."""
 
-    def __init__(self, stream: Stream, run: Run, now_ns: Nanos, index_from: int, *, is_opened: bool) -> None:
+    def __init__(
+        self, stream: Stream, form: _Form, run: Run, now_ns: Nanos, index_from: int, *, is_opened: bool
+    ) -> None:
         self.now_ns = now_ns
         self._stream = stream
+        self._form = form
         self._run = run
         self._index_from = index_from
         self._gaps = [(index, gap) for index, gap in run.gaps if index >= index_from]
         self._waiting: list[Note] = [run.opening] if is_opened and run.opening is not None else []
         self._expected: int | None = None
-        self._position = 0
+        self._applied: Item = None
 
-    def __iter__(self) -> Iterator[Timed]:
+    def __iter__(self) -> Iterator[tuple[Nanos, Item]]:
         first, last = self._index_from, self._run.index_to
         for unit in self._run.taken:
             if unit.index_last < first:
                 continue
-            for block in _blocks(self._stream, unit):
+            for block in _blocks(self._stream, self._form, unit):
                 if block[0][0] < first or block[-1][0] > last:
                     block = [numbered for numbered in block if first <= numbered[0] <= last]
-                yield from self._block(block)
+                if block:
+                    yield from self._block(block)
         for gap in self._waiting:
             self.now_ns = max(self.now_ns, gap.ts_recv_ns)
-            yield self.now_ns, _message(gap)
+            yield self.now_ns, self._form.note(gap)
 
-    def _block(self, block: list[Numbered]) -> Iterator[Timed]:
+    def _block(self, block: list[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
         now_ns, expected = self.now_ns, self._expected
         next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
+        first, last = block[0][0], block[-1][0]
+        if first == expected and last - first + 1 == len(block) and last < next_gap and not self._waiting:
+            yield from self._dense(block)
+            return
         for index, message in block:
             time_ns = message.ts_recv_ns
             if time_ns < now_ns:
@@ -164,63 +205,101 @@ class _Walk:
                     self._waiting.append(self._hole(expected, index, now_ns, message))
                 for gap in self._waiting:
                     now_ns = min(max(now_ns, gap.ts_recv_ns), time_ns)
-                    yield now_ns, _message(gap)
+                    yield now_ns, self._form.note(gap)
                 self._waiting = []
             now_ns, expected = time_ns, index + 1
             if not message.flags & _UNAPPLIED:
-                self._position = message.id_last
+                self._applied = message
             yield time_ns, message
             while index >= next_gap:
                 self._waiting.append(self._gaps.pop(0)[1])
                 next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
         self.now_ns, self._expected = now_ns, expected
 
-    def _hole(self, expected: int, index: int, now_ns: Nanos, message: Message) -> Gap:
-        is_delta = message.kind is not Kind.SNAPSHOT
+    def _dense(self, block: list[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
+        """Give a block that goes on where the last one ended and has no gap in it."""
+        now_ns = self.now_ns
+        for _, message in block:
+            if message.ts_recv_ns > now_ns:
+                now_ns = message.ts_recv_ns
+            yield now_ns, message
+        applied = (message for _, message in reversed(block) if not message.flags & _UNAPPLIED)
+        self._applied = next(applied, self._applied)
+        self.now_ns, self._expected = now_ns, block[-1][0] + 1
+
+    def _hole(self, expected: int, index: int, now_ns: Nanos, message: Item) -> Gap:
+        id_prev, _, epoch = _ids(message)
+        position = 0 if self._applied is None else _ids(self._applied)[1]
         return Gap(
             instrument=self._stream.instrument,
             channel=self._stream.channel,
             kind=GapKind.RESET,
-            id_prev=self._position,
-            id_last=message.id_prev if is_delta and message.id_prev > self._position else 0,
+            id_prev=position,
+            id_last=id_prev if id_prev > position else 0,
             cause=f"messages {expected} to {index - 1} are not in the files",
             ts_recv_ns=now_ns + 1,
-            epoch=message.epoch,
+            epoch=epoch,
         )
+
+
+def _ids(item: Message | RecordedEvent) -> tuple[int, int, int]:
+    """Give where an item begins (0: a whole book), where it ends, and the epoch."""
+    match item:
+        case Trade():
+            return max(item.sequence - 1, 0), item.sequence, 0
+        case BookSnapshot():
+            return 0, item.id_last, item.epoch
+        case Message(kind=Kind.SNAPSHOT):
+            return 0, item.id_last, item.epoch
+        case BookDelta() | Message():
+            return item.id_prev, item.id_last, item.epoch
+        case _:
+            raise InvariantError(f"{item!r} stands among the messages of a stream")
 
 
 def _message(note: Note) -> Message:
     return parse(encode(note, LINE))
 
 
-def _blocks(stream: Stream, unit: Unit) -> Iterator[list[Numbered]]:
+def _event(note: Note) -> RecordedEvent:
+    return note
+
+
+_MESSAGES = _Form(MESSAGES, _message)
+_EVENTS = _Form(EVENTS, _event)
+
+
+def _blocks(stream: Stream, form: _Form, unit: Unit) -> Iterator[list[tuple[int, Item]]]:
     if len(unit.pieces) == 1:
-        yield from _piece(stream, unit.pieces[0])
+        yield from _piece(stream, form, unit.pieces[0])
     else:
-        singles = [_singles(stream, piece) for piece in unit.pieces]
+        singles = [_singles(stream, form, piece) for piece in unit.pieces]
         for numbered in merge(*singles, key=lambda numbered: numbered[0]):
             yield [numbered]
 
 
-def _piece(stream: Stream, piece: Piece) -> Iterator[list[Numbered]]:
-    return messages_of(stream.instrument, *piece)
-
-
-def messages_of(instrument: str, segment: Segment, groups: list[int]) -> Iterator[list[Numbered]]:
-    """Decode some row groups of a segment, in pieces of bounded size.
-
-    Raises:
-        StorageError: the segment is damaged.
-    """
+def _piece(stream: Stream, form: _Form, piece: Piece) -> Iterator[list[tuple[int, Item]]]:
+    segment, groups = piece
     batches = stream_rows(segment, groups, COLUMNS[segment.channel], ROWS_AT_ONCE)
     try:
-        yield from MESSAGES[segment.channel](instrument, batches, str(segment.path))
+        yield from form.decoders[segment.channel](stream.instrument, batches, str(segment.path))
     except (ValueError, IndexError, OverflowError) as error:
         raise StorageError(str(segment.path), f"is damaged: {' '.join(str(error).split())}") from None
 
 
-def _singles(stream: Stream, piece: Piece) -> Iterator[Numbered]:
-    for block in _piece(stream, piece):
+def check_messages(segment: Segment) -> None:
+    """Decode a segment and throw the messages away.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    stream = Stream("", segment.channel, [])
+    for _ in _piece(stream, _EVENTS, (segment, [group.number for group in segment.groups])):
+        pass
+
+
+def _singles(stream: Stream, form: _Form, piece: Piece) -> Iterator[tuple[int, Item]]:
+    for block in _piece(stream, form, piece):
         yield from block
 
 

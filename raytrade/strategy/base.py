@@ -19,7 +19,8 @@ from raytrade.core.book import L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Gap, Side, Stalled, Trade
 from raytrade.strategy.ledger import Fill
-from raytrade.strategy.paper import Order, PaperBroker, Rejection
+from raytrade.strategy.orders import Order, Rejection
+from raytrade.strategy.paper import PaperBroker
 
 Plain = str | int | float | bool
 
@@ -71,6 +72,11 @@ class Notebook:
         else:
             self.gauges[name] = float(value)
 
+    @property
+    def has_notes(self) -> bool:
+        """Whether `notes` would give any."""
+        return bool(self._notes)
+
     def notes(self) -> list[Note]:
         """Drain the notes."""
         drained = list(self._notes)
@@ -109,7 +115,7 @@ class Context:
         return self._broker.market(instrument, side, quantity, self.now_ns)
 
     def cancel(self, order_id: int) -> bool:
-        """Take a resting order off; tells whether it was still there."""
+        """Take an open order off; tells whether it was still there. With order latency it may fill meanwhile."""
         return self._broker.cancel(order_id, self.now_ns)
 
     def position(self, instrument: str) -> Decimal:
@@ -123,8 +129,8 @@ class Context:
 
     @property
     def orders(self) -> Mapping[int, Order]:
-        """The resting orders by id."""
-        return MappingProxyType(self._broker.orders)
+        """The open orders by id: resting or on their way, and not asked to be taken off."""
+        return MappingProxyType(self._broker.open_orders())
 
     def log(self, text: str, /, **fields: object) -> None:
         """Write a note, which whoever runs the engine takes away; the oldest go when there are too many."""

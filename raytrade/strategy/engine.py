@@ -18,19 +18,33 @@ from traceback import format_exception
 
 import msgspec
 
-from raytrade.arbitration import Arbiter, ArbiterSettings, SnapshotWanted, line_totals
+from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
 from raytrade.arbitration.stream import RuleBook
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Gap, Resynced, Stalled, Trade
+from raytrade.core.events import (
+    BookDelta,
+    BookSnapshot,
+    Channel,
+    Event,
+    Flag,
+    Gap,
+    LineDown,
+    LineUp,
+    Resynced,
+    Stalled,
+    Trade,
+)
 from raytrade.core.instrument import Filter, split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
-from raytrade.strategy.base import Context, Note, Notebook, Quality, Strategy
+from raytrade.strategy.base import Context, Notebook, Quality, Strategy
+from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.lines import VenueLines
-from raytrade.strategy.paper import PaperBroker, PaperSettings, Rejection
+from raytrade.strategy.orders import PaperSettings
+from raytrade.strategy.paper import PaperBroker
 from raytrade.strategy.statistics import (
     BookTexts,
     EngineStatistics,
@@ -54,20 +68,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     gauges_max: int = 1000
     cascade_max: int = 10_000
     """Fills and refusals that follow from answers to others; a strategy that goes in circles is stopped."""
-
-
-class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy raised in `callback` over `subject` (an instrument, where there is one) and was stopped."""
-
-    strategy: str
-    callback: str
-    subject: str
-    error: str
-    traceback: str
-    ts_fail_ns: Nanos
-
-
-EngineCommand = SnapshotWanted | Fill | Rejection | Note | StrategyFailed
 
 
 class _Track:
@@ -105,7 +105,9 @@ class StrategyEngine:
         self._notebook = Notebook(name, settings.notes_max, settings.gauges_max)
         self._context = Context(self.broker, self.books, self._open_book, self._notebook)
         self._observer = observer
+        self._on_book = strategy.on_book
         self._tracks: dict[str, _Track] = {}
+        self._merged: dict[str, _Track] = {}
         self._venues: dict[str, VenueLines] = {}
         self._commands: list[EngineCommand] = []
         self._latency = Histogram()
@@ -132,6 +134,7 @@ class StrategyEngine:
         """Take one message from the replica `line`."""
         if not self._started:
             self.start(now_ns)
+        self._run_orders(now_ns)
         self._context.now_ns = now_ns
         if message.kind is not Kind.LINE_UP and message.kind is not Kind.LINE_DOWN:
             if not self._streams.accepts(message.instrument, message.channel):
@@ -139,6 +142,43 @@ class StrategyEngine:
             self._track(message.instrument)
         self._arbiter.receive(line, message, now_ns)
         self._drain(now_ns)
+
+    def receive_merged(self, line: str, event: Event, now_ns: Nanos) -> None:
+        """Take an event of a stream that is merged already, as a recording is: nothing is arbitrated again."""
+        if not self._started:
+            self.start(now_ns)
+        broker, track = self.broker, self._merged.get(event.instrument)  # type: ignore[union-attr]
+        if broker.due_ns is not None:
+            self._run_orders(now_ns)
+        self._context.now_ns = now_ns
+        if track is None or type(event) is not BookDelta or event.flags or track.book.state is not BookState.LIVE:
+            self._receive_rarer(line, event, now_ns)
+            return
+        track.book.apply(event)
+        track.counts.updates += 1
+        track.counts.last_id = event.id_last
+        broker.receive_book(event.instrument, now_ns)
+        if broker.news or broker.halted:
+            self._pump()
+        if not self._stopped:
+            try:
+                self._on_book(self._context, track.book)
+            except Exception as error:  # noqa: BLE001 - as in `_call`, without the call
+                self._fail("on_book", (track.book,), error)
+        if broker.news or broker.halted:
+            self._pump()
+
+    def _receive_rarer(self, line: str, event: Event, now_ns: Nanos) -> None:
+        """Take a merged event that is not a plain delta of a LIVE book that is wanted and known."""
+        if isinstance(event, LineUp | LineDown):
+            self._hear_of_line(event.venue, line, isinstance(event, LineUp))
+            return
+        channel = Channel.TRADES if isinstance(event, Trade) else getattr(event, "channel", Channel.BOOK)
+        if self._streams.accepts(event.instrument, channel):
+            track = self._track(event.instrument)
+            self._take_event(track, event, (0 if isinstance(event, Gap) else getattr(event, "flags", 0), line), now_ns)
+            if channel is Channel.BOOK and self._observer is None and track.lines.heard.get(line):
+                self._merged[event.instrument] = track
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is open."""
@@ -154,6 +194,7 @@ class StrategyEngine:
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """`deadline_ns` has passed."""
+        self._run_orders(now_ns)
         self.start(now_ns)
         self._arbiter.receive_timeout(now_ns)
         self._drain(now_ns)
@@ -173,13 +214,27 @@ class StrategyEngine:
         self._end()
 
     def deadline_ns(self) -> Nanos | None:
-        """When `receive_timeout` is due: for a message held back, a snapshot not come, or the timer."""
-        due_ns, timer_ns = self._arbiter.deadline_ns(), self._timer_due_ns
-        if due_ns is None or timer_ns is None:
-            return timer_ns if due_ns is None else due_ns
-        return min(due_ns, timer_ns)
+        """When `receive_timeout` is due: for a message held back, a snapshot not come, an order, or the timer."""
+        due_ns = self._arbiter.deadline_ns()
+        for other_ns in (self._timer_due_ns, self.broker.due_ns):
+            if other_ns is not None and (due_ns is None or other_ns < due_ns):
+                due_ns = other_ns
+        return due_ns
+
+    @property
+    def wake_ns(self) -> Nanos | None:
+        """When `receive_timeout` is due, where all is fed by `receive_merged`: for an order, or the timer."""
+        timer_ns, order_ns = self._timer_due_ns, self.broker.due_ns
+        if timer_ns is None or order_ns is None:
+            return order_ns if timer_ns is None else timer_ns
+        return min(timer_ns, order_ns)
 
     # Outputs.
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether `commands` would give any."""
+        return bool(self._commands) or self._notebook.has_notes
 
     @property
     def is_running(self) -> bool:
@@ -259,11 +314,20 @@ class StrategyEngine:
             track.counts.unapplied += 1
             return
         event = decode(message)
+        if isinstance(event, BookDelta | BookSnapshot) and not message.flags & Flag.IMAGE:
+            self._latency.record(now_ns - event.ts_recv_ns)
+        self._take_event(track, event, (message.flags, message.line), now_ns)
+
+    def _take_event(self, track: _Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
+        """Take one event of the merged stream; `origin`: its flags, and the line that it came over."""
+        if origin[0] & Flag.UNAPPLIED:
+            track.counts.unapplied += 1
+            return
         match event:
             case BookDelta() | BookSnapshot():
-                self._apply(track, message, event, now_ns)
+                self._apply(track, event, origin, now_ns)
             case Trade():
-                self._take_trade(track, message, event)
+                self._take_trade(track, event, now_ns)
             case Gap():
                 self._take_gap(track, event)
             case Resynced():
@@ -273,24 +337,30 @@ class StrategyEngine:
             case _:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
-    def _apply(self, track: _Track, message: Message, event: BookDelta | BookSnapshot, now_ns: Nanos) -> None:
-        book, counts = track.book, track.counts
+    def _apply(self, track: _Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
+        book, counts, (flags, line) = track.book, track.counts, origin
         was_live = book.state is BookState.LIVE
         book.apply(event)
         counts.last_id = event.id_last
-        if message.kind is Kind.SNAPSHOT:
+        if isinstance(event, BookSnapshot):
             counts.snapshots += 1
             track.doubt = ""
         else:
             counts.updates += 1
-            if message.line not in track.lines.heard and not message.flags & Flag.SPLICE:
-                self._hear_of_line(split_instrument(message.instrument)[0], message.line, True)
-        if not message.flags & Flag.IMAGE:
-            self._latency.record(now_ns - event.ts_recv_ns)
+            if line not in track.lines.heard and not flags & Flag.SPLICE:
+                self._hear_of_line(split_instrument(event.instrument)[0], line, True)
         if self._observer is not None:
-            self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
+            kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
+            self._observer(kind, event.instrument, id_prev, event.id_last, flags)
         if book.state is BookState.LIVE:
             self._show(track, was_live, now_ns)
+
+    def _run_orders(self, now_ns: Nanos) -> None:
+        """Let the orders act that are due before `now_ns`, each at its own time."""
+        while (due_ns := self.broker.due_ns) is not None and due_ns <= now_ns:
+            self._context.now_ns = due_ns
+            self.broker.receive_timeout(due_ns)
+            self._pump()
 
     def _show(self, track: _Track, was_live: bool, now_ns: Nanos) -> None:
         """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
@@ -301,11 +371,14 @@ class StrategyEngine:
         self._call(self._strategy.on_book, track.book)
         self._pump()
 
-    def _take_trade(self, track: _Track, message: Message, trade: Trade) -> None:
+    def _take_trade(self, track: _Track, trade: Trade, now_ns: Nanos) -> None:
         track.counts.trades += 1
         track.counts.last_trade_id = trade.sequence
+        self.broker.receive_trade(trade, now_ns)
+        self._pump()
         if self._observer is not None:
-            self._observer(message.kind, message.instrument, message.id_prev, message.id_last, message.flags)
+            ids = max(trade.sequence - 1, 0), trade.sequence
+            self._observer(Kind.TRADE, trade.instrument, *ids, trade.flags)
         self._call(self._strategy.on_trade, trade)
         self._pump()
 
@@ -401,6 +474,17 @@ class StrategyEngine:
             if caused > self.settings.cascade_max and self.is_running:
                 error = RecursionError(f"{caused} fills and refusals followed from answers to others")
                 self._fail("on_fill", (), error)
+        if self.broker.halted and not self._stopped:
+            self._halt()
+
+    def _halt(self) -> None:
+        """Tell the strategy that it is over: a limit of risk was passed."""
+        now_ns = self._context.now_ns
+        self._commands.append(StrategyHalted(strategy=self.name, reason=self.broker.halted, ts_halt_ns=now_ns))
+        self._failure = f"risk: {self.broker.halted}"
+        self._call(self._strategy.on_stop)
+        if not self._stopped:
+            self._end()
 
 
 def _quality_of(track: _Track) -> Quality:

@@ -2,124 +2,42 @@
 
 What is assumed:
 
-* An order acts at once on the book as it stands: no latency, no tick or lot size, no margin, no credit limit.
-* A market order, and a limit order that crosses the book when it is placed, takes the shown levels, best
-  first, each at the level's own price, and pays the taker's fee. What a market order finds no size for is
-  refused.
+* An order or a cancel acts `order_latency_ns` after the decision, on the book as it stands then.
+  No tick or lot size, no margin, no credit limit.
+* A market order, and a limit order that crosses the book when it comes, takes the shown levels, best first, each
+  at the level's own price, and pays the taker's fee. What a market order finds no size for is refused.
 * A limit order that rests fills when the book crosses it: at its **own** price, at most for the opposite size
-  shown at or through its price, and pays the maker's fee. It does not fill on public trades and has no place
-  in a queue. One that is placed while the book is not LIVE counts as resting when the book comes back.
+  shown at or through its price, and pays the maker's fee. Whether it fills on public trades too, and when its turn
+  comes, the fill model decides: `raytrade.strategy.fill_models`. One that is placed while the book is not LIVE counts
+  as resting when the book comes back.
 * Size that was taken is not there again until the level's size changes; orders share what is shown, better
-  price first, then the older order. Our orders never meet each other.
+  price first, then the older order. Our orders never meet each other, and the market goes on as it was recorded.
 * While a book is not LIVE nothing fills and a market order is refused.
+* Limits of risk are checked when the strategy decides, see `raytrade.strategy.orders.RiskLimits`.
 
 Refusals are `Rejection` events, never exceptions. All amounts are exact, see `raytrade.strategy.ledger`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
 
 import msgspec
 
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
-from raytrade.core.events import Side
+from raytrade.core.events import Flag, Side, Trade
 from raytrade.core.instrument import split_instrument
-from raytrade.errors import ConfigError, InvariantError
+from raytrade.errors import InvariantError
+from raytrade.strategy.fill_models import model_of
 from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, canonical, fee_of, read_amount
+from raytrade.strategy.orders import Order, PaperSettings, Rejection
+from raytrade.strategy.shown import Shown, walk
 
 _OPPOSITE = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
-_FEE_DIGITS_MAX = 8
-_LEVELS_AT_FIRST = 16
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One of our orders; `price` is None for a market order. `quantity` and `filled` in the base."""
-
-    order_id: int
-    instrument: str
-    side: Side
-    price: Decimal | None
-    quantity: Decimal
-    filled: Decimal = ZERO
-    ts_order_ns: Nanos = 0
-
-    @property
-    def remaining(self) -> Decimal:
-        """What is not filled yet."""
-        return EXACT.subtract(self.quantity, self.filled)
-
-
-class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    """A refusal: of an order, of the rest of a market order, or of a cancel.
-
-    `quantity` is what was refused, as far as it could be read.
-    """
-
-    order_id: int
-    instrument: str
-    side: Side
-    quantity: Decimal
-    reason: str
-    ts_reject_ns: Nanos
-
-
-class Fees(msgspec.Struct, frozen=True, kw_only=True):
-    """A venue's fees in basis points of the notional; below zero is a rebate."""
-
-    maker_bps: Decimal = ZERO
-    taker_bps: Decimal = ZERO
-
-    def __post_init__(self) -> None:
-        for name, value in (("maker_bps", self.maker_bps), ("taker_bps", self.taker_bps)):
-            exponent = value.as_tuple().exponent
-            if not isinstance(exponent, int) or exponent < -_FEE_DIGITS_MAX or abs(value) > 10_000:
-                raise ConfigError("", name, f"{value} is not a fee in basis points")
-
-
-class PaperSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the paper account starts from. `fees` by venue; `cash` in the quote."""
-
-    fees: dict[str, Fees] = {}
-    fees_elsewhere: Fees = Fees()
-    cash: Decimal = ZERO
-    orders_max: int = 1000
-    """Orders resting at the same time."""
-
-
-class _Shown:
-    """What our orders have taken of one side of a book: price -> (size shown then, quantity taken)."""
-
-    __slots__ = ("price_scale", "side", "size_scale", "taken")
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.price_scale = self.size_scale = 0
-        self.taken: dict[int, tuple[int, Decimal]] = {}
-
-    def refresh(self, book: L2Book) -> None:
-        """Follow the book's scale, and forget the levels whose size has changed."""
-        price_factor = 10 ** (book.price_scale - self.price_scale)
-        size_factor = 10 ** (book.size_scale - self.size_scale)
-        self.price_scale, self.size_scale = book.price_scale, book.size_scale
-        self.taken = {
-            price * price_factor: (size * size_factor, quantity)
-            for price, (size, quantity) in self.taken.items()
-            if book.size_at(self.side, price * price_factor) == size * size_factor
-        }
-
-    def left(self, price: int, size: int) -> Decimal:
-        """Give what can still be had of a level."""
-        shown = Decimal(size).scaleb(-self.size_scale)
-        taken = self.taken.get(price)
-        return shown if taken is None else shown - taken[1]
-
-    def take(self, price: int, size: int, quantity: Decimal) -> None:
-        """Note that `quantity` of the level is gone."""
-        taken = self.taken.get(price)
-        self.taken[price] = (size, quantity if taken is None else taken[1] + quantity)
+_HALF = Decimal("0.5")
 
 
 class PaperBroker:
@@ -131,10 +49,21 @@ class PaperBroker:
         self.accounts: dict[str, Account] = {}
         self._books = books
         self._resting: dict[str, set[int]] = {}
-        self._shown: dict[tuple[str, Side], _Shown] = {}
-        self._events: list[Fill | Rejection] = []
+        self._shown: dict[tuple[str, Side], Shown] = {}
+        self.news: list[Fill | Rejection] = []
+        """What `events` will give."""
         self._orders_made = 0
         self._fills_made = 0
+        self.due_ns: Nanos | None = None
+        """When `receive_timeout` is due: for an order or a cancel that is under way."""
+        self.halted = ""
+        """Why no order is taken any more; empty while orders are taken."""
+        self._model = model_of(self.settings)
+        self._loss_max = self.settings.risk.loss_max
+        self._under_way: deque[tuple[Nanos, Order | int]] = deque()
+        self._coming: dict[int, Order] = {}
+        self._leaving: set[int] = set()
+        self._marks: dict[str, Decimal] = {}
 
     # Orders.
 
@@ -150,9 +79,8 @@ class PaperBroker:
         self._orders_made += 1
         order_id = self._orders_made
         amount = read_amount(quantity)
-        book = self._books.get(instrument)
-        reason = self._objection(book, side, price, amount)
-        if reason or book is None or isinstance(price, str) or isinstance(amount, str):
+        reason = self._objection(instrument, side, price, amount)
+        if reason or isinstance(price, str) or isinstance(amount, str):
             refused = ZERO if isinstance(amount, str) else amount
             self._reject(order_id, instrument, side, refused, reason, now_ns)
             return order_id
@@ -164,10 +92,43 @@ class PaperBroker:
             quantity=amount,
             ts_order_ns=now_ns,
         )
-        self._execute(order, book, now_ns)
+        if self.settings.order_latency_ns:
+            self._coming[order_id] = order
+            self._send(order, now_ns)
+        else:
+            self._arrive(order, now_ns)
         return order_id
 
-    def _objection(self, book: L2Book | None, side: Side, price: Decimal | str | None, amount: Decimal | str) -> str:
+    def _send(self, what: Order | int, now_ns: Nanos) -> None:
+        """Put an order, or the id of one to cancel, on its way."""
+        self._under_way.append((now_ns + self.settings.order_latency_ns, what))
+        self.due_ns = self._under_way[0][0]
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """`due_ns` has come: what was under way acts on the book."""
+        while self._under_way and self._under_way[0][0] <= now_ns:
+            _, what = self._under_way.popleft()
+            if isinstance(what, Order):
+                del self._coming[what.order_id]
+                self._arrive(what, now_ns)
+            else:
+                self._leaving.discard(what)
+                self._take_off(what, now_ns)
+        self.due_ns = self._under_way[0][0] if self._under_way else None
+
+    def _arrive(self, order: Order, now_ns: Nanos) -> None:
+        book = self._books[order.instrument]
+        reason = ""
+        if order.price is None and book.state is not BookState.LIVE:
+            reason = f"the book is {book.state.value}"
+        elif order.price is not None and len(self.orders) >= self.settings.orders_max:
+            reason = f"{len(self.orders)} orders are resting already"
+        if reason:
+            self._reject(order.order_id, order.instrument, order.side, order.quantity, reason, now_ns)
+        else:
+            self._execute(order, book, now_ns)
+
+    def _objection(self, instrument: str, side: Side, price: Decimal | str | None, amount: Decimal | str) -> str:
         """Say why an order cannot be taken; empty where it can."""
         if isinstance(amount, str):
             return f"quantity: {amount}"
@@ -175,16 +136,42 @@ class PaperBroker:
             return f"price: {price}"
         if side not in _OPPOSITE:
             return "an order buys or sells"
-        if book is None:
+        if instrument not in self._books:
             return "no book of this instrument"
-        if price is None and book.state is not BookState.LIVE:
-            return f"the book is {book.state.value}"
-        if price is not None and len(self.orders) >= self.settings.orders_max:
-            return f"{len(self.orders)} orders are resting already"
+        return self._risk(instrument, side, amount)
+
+    def _risk(self, instrument: str, side: Side, amount: Decimal) -> str:
+        """Say which limit an order would break."""
+        limits = self.settings.risk
+        if self.halted:
+            return f"risk: {self.halted}"
+        if limits.order_max is not None and amount > limits.order_max:
+            return f"risk: {amount} is more than order_max, {limits.order_max}"
+        if limits.position_max is not None:
+            with localcontext(EXACT):
+                orders = (*self.orders.values(), *self._coming.values())
+                mine = (order.remaining for order in orders if (order.instrument, order.side) == (instrument, side))
+                position = self.position(instrument)
+                reached = (position if side is Side.BUY else -position) + sum(mine, amount)
+                if reached > limits.position_max:
+                    return f"risk: a position of {reached} is beyond position_max, {limits.position_max}"
         return ""
 
     def cancel(self, order_id: int, now_ns: Nanos) -> bool:
-        """Take a resting order off; tells whether it was there (where not: also a `Rejection`)."""
+        """Take an open order off; tells whether it was there (where not: also a `Rejection`).
+
+        With latency the order may still fill until the cancel has arrived.
+        """
+        if not self.settings.order_latency_ns:
+            return self._take_off(order_id, now_ns)
+        if (order_id in self.orders or order_id in self._coming) and order_id not in self._leaving:
+            self._leaving.add(order_id)
+            self._send(order_id, now_ns)
+            return True
+        self._reject(order_id, "", Side.NONE, ZERO, "no such order is open", now_ns)
+        return False
+
+    def _take_off(self, order_id: int, now_ns: Nanos) -> bool:
         order = self.orders.get(order_id)
         if order is None:
             self._reject(order_id, "", Side.NONE, ZERO, "no such order is resting", now_ns)
@@ -193,19 +180,32 @@ class PaperBroker:
         return True
 
     def cancel_all(self) -> int:
-        """Take every resting order off; gives how many there were."""
-        count = len(self.orders)
-        self.orders.clear()
-        self._resting.clear()
+        """Take every order off at once, also those under way; gives how many there were."""
+        count = len(self.orders) + len(self._coming)
+        for order in list(self.orders.values()):
+            self._remove(order)
+        self._under_way.clear()
+        self._coming.clear()
+        self._leaving.clear()
+        self.due_ns = None
         return count
+
+    def open_orders(self) -> Mapping[int, Order]:
+        """Give the orders as the strategy knows them: resting or under way, and not asked to be taken off."""
+        if not self._coming and not self._leaving:
+            return self.orders
+        known = {**self.orders, **self._coming}
+        return {order_id: order for order_id, order in known.items() if order_id not in self._leaving}
 
     # The market.
 
     def receive_book(self, instrument: str, now_ns: Nanos) -> None:
         """The book of the instrument has moved: fill what it crosses."""
-        resting = self._resting.get(instrument)
-        if not resting and not self._shown:
+        if self._loss_max is not None and instrument in self.accounts:
+            self._watch_loss(self._books[instrument])
+        if not self.orders and not self._shown:
             return
+        resting = self._resting.get(instrument)
         book = self._books[instrument]
         for side in _OPPOSITE:
             shown = self._shown.get((instrument, side))
@@ -214,7 +214,31 @@ class PaperBroker:
                 if not shown.taken:
                     del self._shown[instrument, side]
         if resting and book.state is BookState.LIVE:
+            self._model.receive_book(book, now_ns)
             self._fill_resting(book, [self.orders[order_id] for order_id in resting], now_ns)
+
+    def receive_trade(self, trade: Trade, now_ns: Nanos) -> None:
+        """A public trade has come: fill what the model says that it fills."""
+        resting = self._resting.get(trade.instrument)
+        book = self._books[trade.instrument]
+        if not resting or book.state is not BookState.LIVE or trade.flags & Flag.HISTORY:
+            return
+        orders = sorted((self.orders[order_id] for order_id in resting), key=_priority)
+        for order, quantity in self._model.receive_trade(book, trade, orders, now_ns):
+            if order.price is not None:
+                with localcontext(EXACT):
+                    self._fill(order, order.price, quantity, True, now_ns)
+
+    def _watch_loss(self, book: L2Book) -> None:
+        """Halt when the account has lost more than it may."""
+        top, limit = book.top(), self._loss_max
+        if top is None or limit is None or self.halted:
+            return
+        with localcontext(EXACT):
+            self._marks[book.instrument] = (top.bid_ticks + top.ask_ticks) * _HALF.scaleb(-top.price_scale)
+            loss = -self.profit(self._marks)
+            if loss > limit:
+                self.halted = f"a loss of {canonical(loss)} is beyond loss_max, {limit}"
 
     def _fill_resting(self, book: L2Book, orders: list[Order], now_ns: Nanos) -> None:
         with localcontext(EXACT):
@@ -242,15 +266,16 @@ class PaperBroker:
             else:
                 self.orders[order.order_id] = order
                 self._resting.setdefault(order.instrument, set()).add(order.order_id)
+                self._model.rest(order, book)
 
     def _take(self, order: Order, book: L2Book) -> list[tuple[Decimal, Decimal]]:
         """Take what the order can have of the other side; gives (price, quantity) by level, best first."""
         side = _OPPOSITE[order.side]
-        shown = self._shown.setdefault((order.instrument, side), _Shown(side))
+        shown = self._shown.setdefault((order.instrument, side), Shown(side))
         shown.refresh(book)
         parts: list[tuple[Decimal, Decimal]] = []
         wanted = order.remaining
-        for ticks, lots in _walk(book, side):
+        for ticks, lots in walk(book, side):
             price = _price(book, ticks)
             if not wanted or not _crosses(order, price):
                 break
@@ -277,7 +302,7 @@ class PaperBroker:
             book_id=self._books[order.instrument].id_last,
         )
         self.account(order.instrument).apply(fill)
-        self._events.append(fill)
+        self.news.append(fill)
         filled = msgspec.structs.replace(order, filled=order.filled + quantity)
         if order.order_id in self.orders:
             if filled.remaining:
@@ -289,11 +314,12 @@ class PaperBroker:
     def _remove(self, order: Order) -> None:
         del self.orders[order.order_id]
         self._resting[order.instrument].discard(order.order_id)
+        self._model.forget(order)
 
     def _reject(
         self, order_id: int, instrument: str, side: Side, quantity: Decimal, reason: str, now_ns: Nanos
     ) -> None:
-        self._events.append(
+        self.news.append(
             Rejection(
                 order_id=order_id,
                 instrument=instrument,
@@ -324,11 +350,20 @@ class PaperBroker:
         with localcontext(EXACT):
             return sum((account.cash for account in self.accounts.values()), self.settings.cash)
 
+    def profit(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Give what was won, less fees, with positions valued at `marks`; one without a mark counts as its cost."""
+        with localcontext(EXACT):
+            total = ZERO
+            for name, account in self.accounts.items():
+                mark = marks.get(name)
+                total += account.cash + (account.cost() if mark is None else account.position * mark)
+            return total
+
     def events(self) -> list[Fill | Rejection]:
         """Drain fills and refusals in the order they happened."""
-        if not self._events:
+        if not self.news:
             return []
-        drained, self._events = self._events, []
+        drained, self.news = self.news, []
         return drained
 
     def validate(self) -> None:
@@ -341,7 +376,7 @@ class PaperBroker:
         if sorted(self.orders) != sorted(order_id for ids in self._resting.values() for order_id in ids):
             raise InvariantError("paper orders by instrument are not the orders")
         for shown in self._shown.values():
-            if any(taken > Decimal(size).scaleb(-shown.size_scale) for size, taken in shown.taken.values()):
+            if shown.is_overdrawn():
                 raise InvariantError("more was taken of a level than it showed")
 
 
@@ -358,14 +393,3 @@ def _crosses(order: Order, price: Decimal) -> bool:
 def _priority(order: Order) -> tuple[Decimal, int]:
     price = order.price or ZERO
     return (-price if order.side is Side.BUY else price), order.order_id
-
-
-def _walk(book: L2Book, side: Side) -> Iterator[tuple[int, int]]:
-    """Give a side's levels, best first, reading no more of them than are asked for."""
-    given, count = 0, _LEVELS_AT_FIRST
-    while True:
-        levels = book.levels(side, count)
-        yield from levels[given:]
-        if len(levels) < count:
-            return
-        given, count = count, count * 8

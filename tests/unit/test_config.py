@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raytrade.config import Config, check_config, load_config
 from raytrade.core.events import Channel
 from raytrade.errors import ConfigError
+from raytrade.strategy import Fees, FillRule, RiskLimits
 
 VENUES = "venues:\n  binance-spot: {symbols: [BTCUSDT]}\n"
 
@@ -190,3 +193,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_data_from_elsewhere_is_checked_the_same() -> None:
     with pytest.raises(ConfigError, match="demo: a configuration is a mapping"):
         check_config(None, "demo")
+
+
+def test_a_paper_account_is_that_of_a_backtest() -> None:
+    paper = {
+        "fill": "queue",
+        "fees": {"binance-spot": {"maker_bps": -0.5, "taker_bps": "7.5"}},
+        "order_latency_ms": 2.5,
+        "max_position": 1,
+        "max_loss": "100.25",
+    }
+    part = {"name": "s", "strategy": "m:C", "paper": paper}
+    config = check_config({"venues": {"binance-spot": {"symbols": ["BTCUSDT"]}}, "strategies": [part]}, "p.yaml")
+    settings = config.strategies[0].paper.settings()
+    assert settings.fill_rule is FillRule.QUEUE and settings.order_latency_ns == 2_500_000
+    assert settings.fees["binance-spot"] == Fees(maker_bps=Decimal("-0.5"), taker_bps=Decimal("7.5"))
+    assert settings.risk == RiskLimits(position_max=Decimal(1), loss_max=Decimal("100.25"))
+    again = check_config(msgspec.json.decode(msgspec.json.encode(config.model_dump())), "again")
+    assert again == config
+    for wrong in ({"max_loss": "-1"}, {"fill": "luck"}, {"fees": {"x": {"maker_bps": "1e9"}}}):
+        bad = {"name": "s", "strategy": "m:C", "paper": wrong}
+        with pytest.raises(ConfigError, match=r"strategies\.0\.paper"):
+            check_config({"venues": {"binance-spot": {"symbols": ["BTCUSDT"]}}, "strategies": [bad]}, "p.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import SECOND, Nanos
@@ -174,3 +175,41 @@ def test_a_leap_of_years_ends() -> None:
 def test_nothing_to_play() -> None:
     diary, _ = play([])
     assert diary.lines == [("stop", 0, 0)]
+
+
+def test_events_without_arbitration_give_what_messages_give() -> None:
+    """A recording is merged already: played as events it shows a strategy the same books and gaps at the same times.
+
+    Only a gap is told when it was recorded, where an arbiter first waits for another line to fill it; what comes
+    meanwhile is shown as events, and not shown behind an arbiter.
+    """
+    for seed in range(20):
+        messages = timed(list(random_stream(seed, 30 if seed % 2 else 200)))
+        is_whole = not any(isinstance(decode(message), Gap) for _, message in messages)
+        by_messages, engine = play(messages)
+        diary = Diary()
+        player = Player(StrategyEngine("diary", diary, Filter("*"), rule_of))
+        for now_ns, message in messages:
+            player.play_event(now_ns, decode(message))
+        player.finish()
+        player.engine.validate()
+        lines = [[line[2] for line in one.lines if line[0] == "book"] for one in (diary, by_messages)]
+        assert set(lines[1]) <= set(lines[0]) and (not is_whole or diary.lines == by_messages.lines)
+        gaps = [[line[2] for line in one.lines if line[0] == "gap"] for one in (diary, by_messages)]
+        assert gaps[0] == gaps[1]
+        mine, theirs = (one.statistics().instruments[BTC] for one in (player.engine, engine))
+        assert (mine.state, mine.book_hash, mine.quality) == (theirs.state, theirs.book_hash, theirs.quality)
+
+
+def test_a_filter_holds_for_events_too() -> None:
+    diary = Diary()
+    player = Player(StrategyEngine("diary", diary, Filter(f"{BTC}/book"), rule_of))
+    events: list[Any] = [
+        snapshot(1, NOON_NS),
+        trade(1, NOON_NS),
+        snapshot(1, NOON_NS, name=ETH),
+        delta(1, 2, NOON_NS + 1),
+    ]
+    for event in events:
+        player.play_event(event.ts_recv_ns, event)
+    assert diary.lines == [("book", NOON_NS, 1), ("book", NOON_NS + 1, 2)]

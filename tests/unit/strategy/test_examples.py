@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from raytrade.core.clock import SECOND
 from raytrade.core.events import Side
-from raytrade.strategy import EngineSettings, Fees, Fill, Note, PaperSettings, Rejection, load_strategy
+from raytrade.errors import ConfigError
+from raytrade.strategy import (
+    EngineSettings,
+    Fees,
+    Fill,
+    Note,
+    PaperSettings,
+    Rejection,
+    StrategyFailed,
+    load_strategy,
+)
 from tests.unit.strategy.streams import BTC, ETH, HIT, Rig, delta, snapshot
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "strategies"
@@ -73,3 +84,42 @@ def test_imbalance_takes_its_orders_off_at_a_gap() -> None:
 def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, path
+
+
+def test_moving_average_follows_the_trend_once_a_bar() -> None:
+    parameters = {"instrument": BTC, "quantity": "0.1", "seconds": 0.002, "fast": 1, "slow": 3}
+    rig = Rig(load_strategy(f"{EXAMPLES}/moving_average.py:MovingAverage", parameters))
+    rig.receive("a", snapshot(1, bids=(100, 500), asks=(200, 500)))
+    prices = [*range(101, 116), *range(115, 100, -1)]
+    held = 100
+    for number, price in enumerate(prices, start=2):
+        rig.receive("a", delta(number, bids=(held, 0, price, 500)))
+        held = price
+    sides = [fill.side for fill in rig.of(Fill)]
+    assert sides == [Side.BUY, Side.SELL] and rig.engine.broker.position(BTC) == Decimal("-0.1")
+    with pytest.raises(ConfigError, match="fast must be above 0"):
+        load_strategy(f"{EXAMPLES}/moving_average.py:MovingAverage", parameters | {"fast": 3})
+
+
+def maker(rig: Rig) -> dict[Side, Decimal]:
+    return {order.side: order.price for order in rig.engine.broker.orders.values() if order.price is not None}
+
+
+def test_market_maker_leans_against_what_it_holds() -> None:
+    parameters = {"instrument": BTC, "quantity": "0.1", "tick": "0.01", "limit": 2}
+    rig = Rig(load_strategy(f"{EXAMPLES}/market_maker.py:MarketMaker", parameters))
+    rig.receive("a", snapshot(1, bids=(99, 50), asks=(101, 50)))
+    for number in range(2, 24):
+        change = (100, 1) if number % 2 else (100, 0)
+        rig.receive("a", delta(number, bids=change))
+        rig.wait(SECOND)
+    before = maker(rig)
+    assert before[Side.BUY] <= 99
+    assert before[Side.SELL] >= 101 and rig.engine.statistics().gauges["half_spread"] > 0
+    rig.engine.broker.market(BTC, Side.BUY, "0.1", rig.now_ns)
+    rig.wait(SECOND)
+    after = maker(rig)
+    assert after[Side.BUY] < before[Side.BUY] and after[Side.SELL] <= before[Side.SELL]
+    rig.engine.broker.market(BTC, Side.BUY, "0.1", rig.now_ns)
+    rig.wait(SECOND)
+    assert set(maker(rig)) == {Side.SELL} and not rig.of(StrategyFailed)
