@@ -16,16 +16,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from raytrade.core.clock import MILLISECOND
+from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import Channel
 from raytrade.core.instrument import check_symbol
 from raytrade.errors import ConfigError
 from raytrade.links.writer import LinkSettings
+from raytrade.observation.alerts import AlertSettings
 from raytrade.storage.sink import SinkSettings
 from raytrade.venues import find_venue
 from raytrade.venues.protocol import Subscription
 
 MEGABYTE = 1024 * 1024
+GIGABYTE = 1024 * MEGABYTE
 MERGE_KEY = "<<"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
@@ -186,6 +188,31 @@ class LinksConfig(_Section):
         )
 
 
+class AlertsConfig(_Section):
+    """Who is told when something is wrong: each notice is one JSON object, posted to `webhook` (empty: to nobody).
+
+    `redundancy`: how many collectors must have their lines to each venue up. A standing alert is told again every
+    `repeat_s`; a lost line or actor must be so for `hold_s`.
+    """
+
+    webhook: str = Field(default="", pattern=r"^(https?://.+)?$")
+    redundancy: int = Field(default=2, ge=1, le=64)
+    disk_free_gb: float = Field(default=5.0, ge=0, le=1_000_000)
+    recorder_behind_s: float = Field(default=30.0, ge=1, le=3600)
+    hold_s: float = Field(default=5.0, ge=0, le=3600)
+    repeat_s: float = Field(default=300.0, ge=1, le=86_400)
+
+    def settings(self) -> AlertSettings:
+        """Give the rules' thresholds."""
+        return AlertSettings(
+            redundancy=self.redundancy,
+            disk_free_bytes_min=int(self.disk_free_gb * GIGABYTE),
+            recorder_behind_ns=int(self.recorder_behind_s * SECOND),
+            hold_ns=int(self.hold_s * SECOND),
+            repeat_ns=int(self.repeat_s * SECOND),
+        )
+
+
 class Config(_Section):
     """A pipeline."""
 
@@ -196,6 +223,7 @@ class Config(_Section):
     strategies: list[StrategyConfig] = []
     recorders: list[RecorderConfig] = []
     links: LinksConfig = LinksConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
@@ -295,6 +323,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "strategies": StrategyConfig,
     "recorders": RecorderConfig,
     "links": LinksConfig,
+    "alerts": AlertsConfig,
 }
 
 

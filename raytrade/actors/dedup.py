@@ -17,7 +17,8 @@ from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
 from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown, Stalled
+from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
 from raytrade.errors import PipelineError
@@ -141,9 +142,9 @@ class Dedup:
             if self._arrivals is not None:
                 self._arrivals.give(messages)
         for wanted in self._arbiter.commands():
-            self._request_snapshot(wanted.instrument, now_ns)
+            self._request_snapshot(wanted.instrument, wanted.reason, now_ns)
 
-    def _request_snapshot(self, instrument: str, now_ns: Nanos) -> None:
+    def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
         """Ask one collector: the same one on every replica, another at the next attempt.
 
         Where books come in band the collectors may have one, which costs the venue nothing: links bring it.
@@ -158,6 +159,9 @@ class Dedup:
         handle = self._upstreams.handle(name)
         if handle is not None:
             handle.request_snapshot.remote(instrument)
+            self._upstreams.incidents.note(
+                Incident.SNAPSHOT_ASKED, now_ns, instrument=instrument, collector=name, reason=reason
+            )
 
     def _keep_books(self) -> None:
         """Apply what went out to the books that images are made of: after sending, and many at a time.
@@ -171,14 +175,30 @@ class Dedup:
                     event = decode(message)
                     assert isinstance(event, BookDelta | BookSnapshot)
                     self._book(message.instrument).apply(event)
-                case Kind.GAP | Kind.STALLED if message.channel is Channel.BOOK:
-                    self._book(message.instrument).invalidate()
-                case Kind.RESYNCED if message.channel is Channel.BOOK:
-                    self._book(message.instrument).revalidate()
+                case Kind.GAP | Kind.STALLED:
+                    self._note(message)
+                    if message.channel is Channel.BOOK:
+                        self._book(message.instrument).invalidate()
+                case Kind.RESYNCED:
+                    self._note(message)
+                    if message.channel is Channel.BOOK:
+                        self._book(message.instrument).revalidate()
                 case Kind.LINE_UP:
                     self._up[message.line] = message
                 case Kind.LINE_DOWN:
                     self._up.pop(message.line, None)
+
+    def _note(self, message: Message) -> None:
+        incidents, now_ns = self._upstreams.incidents, message.ts_recv_ns
+        stream = {"instrument": message.instrument, "channel": message.channel.name.lower()}
+        match decode(message):
+            case Gap() as gap:
+                ids = {"id_prev": gap.id_prev, "id_last": gap.id_last, "lines_up": len(gap.lines)}
+                incidents.note(Incident.GAP, now_ns, **stream, kind=gap.kind.name.lower(), cause=gap.cause, **ids)
+            case Stalled(cause=cause):
+                incidents.note(Incident.STALLED, now_ns, **stream, cause=cause)
+            case _:
+                incidents.note(Incident.RESYNCED, now_ns, **stream, id_last=message.id_last)
 
     def _book(self, instrument: str) -> L2Book:
         book = self._books.get(instrument)
@@ -227,6 +247,7 @@ class Dedup:
             "lanes": self._publisher.lanes(),
             "slow": dict(self._publisher.episodes),
             "ring_bytes": self._publisher.ring.bytes_held,
+            **self._upstreams.incidents.status(),
         }
 
     # Called by Ray.

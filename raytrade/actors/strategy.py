@@ -16,12 +16,13 @@ from raytrade.arbitration import SnapshotWanted
 from raytrade.core.clock import Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Flag
+from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind
 from raytrade.links.opening import OpenLink
 from raytrade.links.policy import Policy
 from raytrade.rules import rule_of
-from raytrade.strategy.engine import StrategyEngine
+from raytrade.strategy.engine import StrategyEngine, StrategyFailed
 from raytrade.strategy.loading import load_strategy
 
 NOTES_KEPT = 200
@@ -82,9 +83,17 @@ class StrategyActor:
         for command in self._engine.commands():
             if isinstance(command, SnapshotWanted):
                 self._upstreams.request_images({command.instrument}, now_ns)
-            else:
-                self._notes.append(repr(command))
-                _log.info("%s %r", self.plan.name, command)
+                continue
+            if isinstance(command, StrategyFailed):
+                self._upstreams.incidents.note(
+                    Incident.STRATEGY_STOPPED,
+                    now_ns,
+                    callback=command.callback,
+                    subject=command.subject,
+                    error=command.error,
+                )
+            self._notes.append(repr(command))
+            _log.info("%s %r", self.plan.name, command)
 
     def _observe(self, kind: Kind, instrument: str, id_prev: int, id_last: int, flags: int) -> None:
         if flags & Flag.HISTORY:
@@ -117,6 +126,7 @@ class StrategyActor:
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+            **self._upstreams.incidents.status(),
         }
 
     # Called by Ray.

@@ -13,7 +13,18 @@ from typing import cast
 
 import typer
 
-from raytrade.cli import captures, chaos, demonstration, emulation, pipelines, proofs, reading, simulation, venues
+from raytrade.cli import (
+    captures,
+    chaos,
+    demonstration,
+    emulation,
+    pipelines,
+    proofs,
+    reading,
+    simulation,
+    venues,
+    watching,
+)
 from raytrade.errors import ConfigError, RaytradeError
 
 INTERRUPTED = 130
@@ -22,11 +33,13 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="raytrade",
     help="Redundant, broker-free order-book pipelines on Ray.",
+    epilog="Exit status: 0 done, 1 the run failed, 2 usage or configuration, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 pipelines.register(app)
+watching.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
