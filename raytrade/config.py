@@ -23,7 +23,7 @@ from raytrade.errors import ConfigError
 from raytrade.links.writer import LinkSettings
 from raytrade.observation.alerts import AlertSettings
 from raytrade.storage.sink import SinkSettings
-from raytrade.venues import find_venue
+from raytrade.venues import VENUES, find_venue
 from raytrade.venues.protocol import Subscription
 
 MEGABYTE = 1024 * 1024
@@ -246,6 +246,15 @@ def _first_twice(names: list[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def config_schema() -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of the configuration; the venues that there are stand in it by name."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "raytrade pipeline"
+    schema["properties"]["venues"]["propertyNames"] = {"enum": sorted(VENUES)}
+    return schema
 
 
 class _Loader(yaml.SafeLoader):

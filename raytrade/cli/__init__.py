@@ -18,6 +18,7 @@ from raytrade.cli import (
     chaos,
     demonstration,
     emulation,
+    monitoring,
     pipelines,
     proofs,
     reading,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 pipelines.register(app)
 watching.register(app)
+monitoring.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)

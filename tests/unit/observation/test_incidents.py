@@ -94,7 +94,6 @@ def test_every_name_is_used_in_one_place() -> None:
     used: Counter[str] = Counter()
     for path in (ROOT / "raytrade").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            is_name = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-            if is_name and node.value.id == "Incident":
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Incident":
                 used[node.attr] += 1
     assert used == Counter({incident.name: 1 for incident in Incident})
