@@ -27,6 +27,7 @@ from raytrade.transport.clock import SystemClock
 from raytrade.transport.host import disk_facts, host_facts
 from raytrade.transport.reach import unreachable
 from raytrade.venues import find_venue
+from raytrade.venues.sockets import sockets_of
 
 TIMEOUT_S = 30.0
 HERE = "this host"
@@ -65,9 +66,8 @@ def addresses(config: Config) -> list[str]:
     """Give every websocket address that the configuration leads to."""
     urls = []
     for venue, part in config.venues.items():
-        spec = find_venue(venue)
-        ws_url, rest_url = part.ws_url or spec.ws_url, part.rest_url or spec.rest_url
-        urls += [endpoint.url for endpoint in spec.machine.endpoints(ws_url, rest_url, part.subscriptions())]
+        sockets = sockets_of(find_venue(venue), part.ws_url, part.rest_url, part.subscriptions())
+        urls += [endpoint.url for _, endpoint in sockets]
     return urls
 
 

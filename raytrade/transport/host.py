@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import resource
 import shutil
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,5 +74,9 @@ def disk_facts(directory: str) -> DiskFacts:
         free = shutil.disk_usage(path).free
     except OSError as error:
         return DiskFacts(directory=directory, problem=error.strerror or str(error), free_bytes=0)
-    problem = "" if path.is_dir() and os.access(path, os.W_OK | os.X_OK) else "not writable"
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            problem = ""
+    except OSError as error:
+        problem = f"not writable: {error.strerror or error}"
     return DiskFacts(directory=directory, problem=problem, free_bytes=free)

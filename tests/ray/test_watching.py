@@ -111,27 +111,31 @@ def test_a_glob_that_fits_nothing_is_refused(pipeline: Running, nodes: Nodes) ->
 
 
 def test_a_kill_shows_everywhere(pipeline: Running, nodes: Nodes, receiver: Receiver) -> None:
-    name, collector = next(iter(pipeline.actors("collector").items()))
-    until(lambda: receiver.told("disk_low"), "the disk is smaller than wanted")
-    assert {notice["subject"] for notice in receiver.told("disk_low")} == {"seen-recorder-recorder"}
     until(pipeline.is_redundant, "all links and lines up")
-    receiver.notices.clear()
+    name, collector = next(iter(pipeline.actors("collector").items()))
     os.kill(collector["pid"], signal.SIGKILL)
 
     def kinds() -> set[str]:
         return {record["incident"] for record in driver.incidents("seen") if record["actor"] == name}
 
     until(lambda: {"actor_started", "actor_restarted", "line_up"} <= kinds(), "the restart is an incident")
-    until(lambda: receiver.told("redundancy_low", "resolved"), "the return is told")
-    assert {notice["subject"] for notice in receiver.told("redundancy_low")} == {"binance-spot"}
-    assert receiver.told("disk_low") == []
-    lost = [record for record in driver.incidents("seen") if record["incident"] == "link_down"]
-    assert {record["fields"]["writer"] for record in lost} == {name}
+    until(lambda: name in lost_writers(), "the lost link is one")
     shown = run_process("events", "--json", "--name", "actor_restarted", "--address", nodes.address)
     assert [(record["actor"], record["fields"]["pid_before"]) for record in lines_of(shown.out)] == [
         (name, collector["pid"])
     ]
-    assert driver.status("seen")["alerts"]["firing"] == [{"alert": "disk_low", "subject": "seen-recorder-recorder"}]
+
+
+def lost_writers() -> set[str]:
+    return {str(one["fields"]["writer"]) for one in driver.incidents("seen") if one["incident"] == "link_down"}
+
+
+def test_alerts_are_posted(pipeline: Running, receiver: Receiver) -> None:
+    until(lambda: receiver.told("disk_low"), "the disk is smaller than wanted")
+    assert {notice["subject"] for notice in receiver.told("disk_low")} == {"seen-recorder-recorder"}
+    standing = driver.status("seen")["alerts"]
+    assert {"alert": "disk_low", "subject": "seen-recorder-recorder"} in standing["firing"]
+    assert (standing["notices_lost"], standing["webhook_problem"]) == (0, "")
 
 
 def test_metrics_reach_prometheus(pipeline: Running) -> None:
@@ -148,26 +152,18 @@ def test_metrics_reach_prometheus(pipeline: Running) -> None:
 
 def test_commands_write_no_control_codes_into_a_pipe(pipeline: Running, nodes: Nodes) -> None:
     address = ("--address", nodes.address)
-    for arguments in (
-        ("status",),
-        ("status", "--watch", "--count", "2", "--interval", "0.1"),
-        ("events",),
-        ("doctor",),
-    ):
+    for arguments in (("status", "--watch", "--count", "2", "--interval", "0.1"), ("events",)):
         shown = run_process(*arguments, *address, timeout_s=120)
-        assert shown.status in (0, 1), shown.error
-        assert shown.error == ""
-        assert shown.out
+        assert (shown.status, shown.error) == (0, "")
+        assert "seen-recorder-recorder" in shown.out
         assert CONTROL not in shown.out, arguments
-    watched = run_process("status", "--json", "--watch", "--count", "2", "--interval", "0.1", *address)
-    assert [status["name"] for status in lines_of(watched.out)] == ["seen", "seen"]
 
 
 def test_the_doctor_looks_at_every_node(pipeline: Running, nodes: Nodes, tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_text(
         "venues: {binance-spot: {symbols: [BTCUSDT], ws_url: 'ws://127.0.0.1:1'}}\n"
-        "collectors: {labels: {collector: 'yes'}}\nrecorders: [{directory: /proc/nothing, labels: {recorder: 'yes'}}]\n"
+        "collectors: {labels: {collector: 'yes'}}\nrecorders: [{directory: /proc/nothing/here, labels: {recorder: 'yes'}}]\n"
         "dedup: {labels: {dedup: perhaps}}\n"
     )
     shown = run_process("doctor", path, "--json", "--address", nodes.address, timeout_s=120)
