@@ -57,7 +57,6 @@ class StreamThread:
         """The books by instrument, to be read in the callback only: the thread moves them."""
         return self._stream.books
 
-    @property
     def is_running(self) -> bool:
         """Tell whether events still come."""
         return self._thread.is_alive()

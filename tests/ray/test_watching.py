@@ -163,7 +163,8 @@ def test_the_doctor_looks_at_every_node(pipeline: Running, nodes: Nodes, tmp_pat
     path = tmp_path / "pipeline.yaml"
     path.write_text(
         "venues: {binance-spot: {symbols: [BTCUSDT], ws_url: 'ws://127.0.0.1:1'}}\n"
-        "collectors: {labels: {collector: 'yes'}}\nrecorders: [{directory: /proc/nothing/here, labels: {recorder: 'yes'}}]\n"
+        "collectors: {labels: {collector: 'yes'}}\n"
+        "recorders: [{directory: /proc/nothing/here, labels: {recorder: 'yes'}}]\n"
         "dedup: {labels: {dedup: perhaps}}\n"
     )
     shown = run_process("doctor", path, "--json", "--address", nodes.address, timeout_s=120)

@@ -103,8 +103,8 @@ def test_a_callback_is_called_for_everything_in_order(exchange: EmulatorThread) 
 
     with raytrade.subscribe(on_event, NAME, urls=urls(exchange)) as subscription:
         assert enough.wait(DEADLINE_S)
-        assert subscription.is_running
-    assert not subscription.is_running
+        assert subscription.is_running()
+    assert not subscription.is_running()
     assert [int(text) for text in trades] == sorted({int(text) for text in trades})
 
 
@@ -114,10 +114,10 @@ def test_an_exception_of_the_callback_comes_back(exchange: EmulatorThread) -> No
 
     subscription = raytrade.subscribe(refuse, NAME, urls=urls(exchange))
     with pytest.raises(ValueError, match="not this one"):
-        while subscription.is_running:
+        while subscription.is_running():
             threading.Event().wait(0.01)
         subscription.stop()
-    assert not subscription.is_running
+    assert not subscription.is_running()
 
 
 def test_closing_ends_the_loop(exchange: EmulatorThread) -> None:
