@@ -1,6 +1,6 @@
 """Runs every notebook of this folder from its first cell to its last; the first error ends it.
 
-    python -m examples.notebooks.execute [NAME...]
+python -m examples.notebooks.execute [NAME...]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main(names: list[str]) -> int:
     """Execute the named notebooks, or all of them."""
     paths = [HERE / f"{name}.ipynb" for name in names] or sorted(HERE.glob("*.ipynb"))
     for path in paths:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.reads(path.read_text(), as_version=4)  # type: ignore[no-untyped-call]
         client = NotebookClient(notebook, timeout=CELL_TIMEOUT_S, resources={"metadata": {"path": str(HERE)}})
         client.execute()
         cells = sum(cell.cell_type == "code" for cell in notebook.cells)

@@ -38,8 +38,9 @@ async def record(directory: Path, emulator: EmulatorThread, connections: int = 3
             if isinstance(event, raytrade.LineUp) and opened == connections:
                 emulator.begin()
             sink.write([parse(encode(event, "notebook"))], clock.now_ns())
-            is_book = isinstance(event, raytrade.BookDelta | raytrade.BookSnapshot)
-            if is_book and emulator.is_finished and event.id_last >= emulator.truth().ids["BTCUSDT"][-1]:
+            if not isinstance(event, raytrade.BookDelta | raytrade.BookSnapshot):
+                continue
+            if emulator.is_finished and event.id_last >= emulator.truth().ids["BTCUSDT"][-1]:
                 break
         await asyncio.to_thread(sink.close)
         return stream.statistics()
