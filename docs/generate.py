@@ -34,7 +34,7 @@ def commands_page() -> str:
     for path, command in _commands(typer.main.get_command(app), "raytrade"):
         parts.append(f"## {path}\n")
         text, _, example = (command.help or "").partition("Example: ")
-        parts += [text.strip() + "\n", f"```text\n{example.strip()}\n```\n"]
+        parts += [text.strip().replace("[", "\\[") + "\n", f"```text\n{example.strip()}\n```\n"]
         rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
         if rows:
             parts.append("\n".join(["| option | default | meaning |", "|---|---|---|", *rows]) + "\n")
@@ -54,7 +54,7 @@ def _option(parameter: Any) -> str:
     name = parameter.metavar or (parameter.name or "").upper()
     shown = f"`{name}`" if is_argument else f"`{', '.join(parameter.opts)}`"
     default = "" if parameter.default in (None, "", False) or callable(parameter.default) else f"`{parameter.default}`"
-    meaning = (getattr(parameter, "help", "") or "").replace("|", "\\|")
+    meaning = (getattr(parameter, "help", "") or "").replace("|", "\\|").replace("[", "\\[")
     return f"| {shown} | {default} | {meaning} |"
 
 

@@ -23,6 +23,7 @@ from raytrade.cli import (
     proofs,
     reading,
     simulation,
+    top,
     venues,
     watching,
 )
@@ -42,6 +43,7 @@ app = typer.Typer(
 pipelines.register(app)
 watching.register(app)
 monitoring.register(app)
+top.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
