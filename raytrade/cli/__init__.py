@@ -24,6 +24,7 @@ from raytrade.cli import (
     reading,
     simulation,
     top,
+    ui,
     venues,
     watching,
 )
@@ -44,6 +45,7 @@ pipelines.register(app)
 watching.register(app)
 monitoring.register(app)
 top.register(app)
+ui.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
