@@ -14,6 +14,7 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
@@ -21,6 +22,7 @@ from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
+from raytrade.core.metrics import Histogram
 from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import checked_image
@@ -31,6 +33,10 @@ from raytrade.rules import rule_of
 
 UNBOOKED_MAX = 256
 UNBOOKED_NS = 50 * MILLISECOND
+LINE_NUMBERS = tuple(name for name in LineCounts.__struct_fields__ if name != "lead")
+STREAM_NUMBERS = tuple(name for name in StreamCounts.__struct_fields__ if name != "lines")
+STREAMS_AT_ONCE = 20
+"""Streams whose leads are added up in one go: a fraction of a millisecond, then the data has its turn."""
 _log = logging.getLogger("raytrade.links")
 
 
@@ -231,15 +237,38 @@ class Dedup:
     def _status(self) -> dict[str, Any]:
         streams = self._arbiter.statistics()
         return {
+            **self._head(),
+            "streams": {_text_of(key): msgspec.to_builtins(counts) for key, counts in streams.items()},
+            "lines": msgspec.to_builtins(line_totals(streams)),
+        }
+
+    def _counters(self) -> tuple[dict[str, Any], list[StreamKey]]:
+        """Give the plain numbers, and the streams whose leads are still to be added up."""
+        streams = self._arbiter.statistics()
+        lines: dict[str, dict[str, Any]] = {}
+        for counts in streams.values():
+            for line, part in counts.lines.items():
+                total = lines.setdefault(line, dict.fromkeys(LINE_NUMBERS, 0))
+                for field in LINE_NUMBERS:
+                    total[field] += getattr(part, field)
+        numbers = {
+            _text_of(key): {field: getattr(counts, field) for field in STREAM_NUMBERS}
+            for key, counts in streams.items()
+        }
+        return {**self._head(), "streams": numbers, "lines": lines}, list(streams)
+
+    def _add_leads(self, keys: list[StreamKey], leads: dict[str, Histogram]) -> None:
+        streams = self._arbiter.statistics()
+        for key in keys:
+            for line, part in streams[key].lines.items():
+                leads.setdefault(line, Histogram()).merge(part.lead)
+
+    def _head(self) -> dict[str, Any]:
+        return {
             "name": self.plan.name,
             "role": "dedup",
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
-            "streams": {
-                f"{name}/{channel.name.lower()}": msgspec.to_builtins(counts)
-                for (name, channel), counts in streams.items()
-            },
-            "lines": msgspec.to_builtins(line_totals(streams)),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems() | self._publisher.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
@@ -281,6 +310,16 @@ class Dedup:
         """Give the state of streams, lines and links."""
         return dict(self._thread.call(self._status))
 
+    def counters(self) -> dict[str, Any]:
+        """Give the status without what each line gave to each stream, in slices: cheap enough for once a second."""
+        found, keys = self._thread.call(self._counters)
+        leads: dict[str, Histogram] = {}
+        for start in range(0, len(keys), STREAMS_AT_ONCE):
+            self._thread.call(self._add_leads, keys[start : start + STREAMS_AT_ONCE], leads)
+        for line, lead in leads.items():
+            found["lines"].setdefault(line, dict.fromkeys(LINE_NUMBERS, 0))["lead"] = msgspec.to_builtins(lead)
+        return dict(found)
+
     def is_drained(self) -> bool:
         """Tell whether every reader has everything."""
         return bool(self._thread.call(self._is_drained))
@@ -288,3 +327,7 @@ class Dedup:
     def _is_drained(self) -> bool:
         self._give_out(self._thread.clock.now_ns())
         return self._publisher.is_drained() and not self._arbiter.is_holding()
+
+
+def _text_of(key: StreamKey) -> str:
+    return f"{key[0]}/{key[1].name.lower()}"

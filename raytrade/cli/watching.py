@@ -162,6 +162,7 @@ def tail(
     """
     driver = load_driver()
     driver.join(address)
+    driver.ensure_version(pipeline)
     from raytrade.pipeline.subscription import Subscription
 
     stream = Subscription(pipeline, tuple(globs))
@@ -208,6 +209,7 @@ def show_events(
     """
     driver = load_driver()
     driver.join(address)
+    driver.ensure_version(pipeline)
     shown, since = 0, 0
     patience = threading.Event()
     while True:

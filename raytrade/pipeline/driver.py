@@ -238,9 +238,25 @@ def status(pipeline: str) -> dict[str, Any]:
     return found
 
 
+def counters(pipeline: str) -> dict[str, Any]:
+    """Give the status less its costly parts, for who looks every second."""
+    found = dict(_patiently(supervisor(pipeline), "counters"))
+    check_version(found)
+    return found
+
+
 def incidents(pipeline: str, since: int = 0) -> list[dict[str, Any]]:
     """Give the incidents of a pipeline from number `since` on; waits for a supervisor that is being restarted."""
     return list(_patiently(supervisor(pipeline), "incidents", since))
+
+
+def ensure_version(pipeline: str) -> None:
+    """Refuse a pipeline of another version than ours, or none at all.
+
+    Raises:
+        PipelineError: there is none of that name, or the versions differ; says what to do.
+    """
+    check_version(dict(_patiently(supervisor(pipeline), "version")))
 
 
 def check_version(status: dict[str, Any]) -> None:

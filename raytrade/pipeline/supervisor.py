@@ -73,7 +73,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        self._watcher = Watcher(self.config.name, self.config.alerts, self.status)
+        self._watcher = Watcher(self.config.name, self.config.alerts, self.counters)
         self._watcher.start()
 
     def _recall(self) -> None:
@@ -242,8 +242,18 @@ class Supervisor:
 
         It waits for no lock: while the head is away, whoever holds it waits for the head.
         """
+        return self._gather("status")
+
+    def counters(self) -> dict[str, Any]:
+        """Gather what is cheap enough for every second: the status less what lines gave to single streams."""
+        return self._gather("counters")
+
+    def _gather(self, wanted: str) -> dict[str, Any]:
         actors = self._actors.copy()
-        pending = {name: handle.status.remote() for name, (handle, _) in actors.items()}
+        pending = {
+            name: getattr(handle, wanted if "-dedup-" in name else "status").remote()
+            for name, (handle, _) in actors.items()
+        }
         if pending:
             ray.wait(list(pending.values()), num_returns=len(pending), timeout=STATUS_TIMEOUT_S)
         return {
@@ -259,6 +269,10 @@ class Supervisor:
                 for name, reference in pending.items()
             },
         }
+
+    def version(self) -> dict[str, str]:
+        """Give the pipeline's name and the version it runs."""
+        return {"name": self.config.name, "version": __version__}
 
     def incidents(self, since: int = 0) -> list[dict[str, Any]]:
         """Give the pipeline's incidents from number `since` on, oldest first."""

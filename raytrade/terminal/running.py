@@ -15,7 +15,7 @@ class RunningPipeline:
 
     def status(self) -> dict[str, Any]:
         """Give the pipeline's status."""
-        return dict(self._driver.status(self._pipeline))
+        return dict(self._driver.counters(self._pipeline))
 
     def incidents(self, since: int) -> list[dict[str, Any]]:
         """Give the incidents from number `since` on."""

@@ -56,10 +56,10 @@ class Page:
         self._instrument = ""
         self._head = ui.label("connecting").classes("head").props('id="head"')
         self._problem = ui.label("").style("color: #d64545; white-space: pre")
-        with ui.tabs(value=TABS[0]) as tabs:
+        self._tab = TABS[0]
+        with ui.tabs(on_change=self._turn) as tabs:
             panes = [ui.tab(name) for name in TABS]
-        self._tabs = tabs
-        with ui.tab_panels(tabs, value=TABS[0], animated=False).style("width: 100%"):
+        with ui.tab_panels(tabs, value=panes[0], animated=False).style("width: 100%"):
             with ui.tab_panel(panes[0]):
                 self._topology = _chart(420)
                 self._streams = _table(STREAMS)
@@ -82,6 +82,10 @@ class Page:
                 self._events = ui.label("").style("white-space: pre; font-family: monospace")
         self._timer = ui.timer(PUSH_S, self._push)
 
+    def _turn(self, event: Any) -> None:
+        if event.value in TABS:
+            self._tab = event.value
+
     def _choose(self, event: Any) -> None:
         self._instrument = event.value or ""
 
@@ -89,13 +93,12 @@ class Page:
         """Show what the feed saw last in the tab that is open, if it is new."""
         feed, overview = self._feed, self._feed.overview
         self._problem.text = feed.problem or "\n".join([*overview.lost, *overview.alerts] if overview else [])
-        tab = str(self._tabs.value)
-        if overview is None or (feed.number, tab) == self._shown:
+        if overview is None or (feed.number, self._tab) == self._shown:
             return
-        self._shown = feed.number, tab
+        self._shown = feed.number, self._tab
         rate = sum(row.rate for row in overview.streams)
         self._head.text = f"pipeline {overview.pipeline}: {rate:.0f} updates/s, {len(feed.status['actors'])} actors"
-        self._push_tab(tab, overview, feed.status["actors"])
+        self._push_tab(self._tab, overview, feed.status["actors"])
 
     def _push_tab(self, tab: str, overview: Overview, actors: dict[str, Any]) -> None:
         match tab:

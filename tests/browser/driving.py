@@ -97,7 +97,7 @@ class Browser:
 
     def problems(self) -> list[str]:
         """Give the errors of the page's own code."""
-        return [entry["message"] for entry in self._driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [entry["message"] for entry in _log_of(self._driver) if entry["level"] == "SEVERE"]
 
     def picture(self, name: str) -> None:
         """Keep a screenshot."""
@@ -120,6 +120,10 @@ class Browser:
         until(there, f"{option} can be chosen")
         items = self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
         next(item for item in items if item.text == option).click()
+
+
+def _log_of(driver: Any) -> list[dict[str, str]]:
+    return list(driver.get_log("browser"))
 
 
 _CHART_SCRIPT = """

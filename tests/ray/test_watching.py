@@ -138,6 +138,18 @@ def test_alerts_are_posted(pipeline: Running, receiver: Receiver) -> None:
     assert (standing["notices_lost"], standing["webhook_problem"]) == (0, "")
 
 
+def test_counters_are_the_status_less_its_costly_parts(pipeline: Running) -> None:
+    status, counters = driver.status("seen")["actors"], driver.counters("seen")["actors"]
+    assert set(status) == set(counters)
+    name = next(name for name in status if "-dedup-" in name)
+    assert set(status[name]) == set(counters[name])
+    assert set(status[name]["lines"]) == set(counters[name]["lines"])
+    assert all(line["lead"]["total"] > 0 for line in counters[name]["lines"].values() if line["wins"] > 50)
+    for stream, counts in status[name]["streams"].items():
+        assert set(counts) - set(counters[name]["streams"][stream]) == {"lines"}
+        assert counters[name]["streams"][stream]["updates"] >= counts["updates"]
+
+
 def test_metrics_reach_prometheus(pipeline: Running) -> None:
     ports = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ray.nodes()]  # type: ignore[no-untyped-call]
 
