@@ -126,8 +126,7 @@ class Sampler:
             for line, counts in actor["lines"].items():
                 for figure, name in figures.items():
                     yield Sample(f"raytrade_line_{name}_total", (dedup, line), counts[figure])
-                lead = counts.get("lead", Histogram())
-                yield from self._quantiles("raytrade_line_lead_seconds", (dedup, line), histogram_of(lead))
+                yield from self._quantiles("raytrade_line_lead_seconds", (dedup, line), histogram_of(counts["lead"]))
 
 
 def _line_samples(actors: Actors) -> Iterator[Sample]:
