@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any
 
 import typer.main
@@ -78,7 +79,7 @@ def config_page() -> str:
         "`raytrade config check FILE` starts nothing, `raytrade config schema` gives the JSON Schema for editors.\n",
     ]
     for name, section in SECTIONS.items():
-        parts += [f"## {name or 'the file'}\n", (section.__doc__ or "").strip() + "\n", _keys(section)]
+        parts += [f"## {name or 'the file'}\n", cleandoc(section.__doc__ or "") + "\n", _keys(section)]
     return "\n".join(parts)
 
 
@@ -87,13 +88,15 @@ def _keys(section: type[BaseModel]) -> str:
     for key, field in section.model_fields.items():
         kind = str(field.annotation).replace("typing.", "").replace("raytrade.config.", "")
         kind = kind.removeprefix("<class '").removesuffix("'>").replace("|", "\\|")
-        default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+        default = "required" if field.is_required() else _plain(field.default)
         rows.append(f"| `{key}` | {kind} | {default} |")
     return "\n".join(rows) + "\n"
 
 
-def _plain(value: object) -> object:
-    return "see below" if isinstance(value, BaseModel) else value
+def _plain(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return "see below"
+    return f"`{value}`" if value != "" else "empty"
 
 
 def venues_page() -> str:
@@ -102,6 +105,6 @@ def venues_page() -> str:
     parts.append("|---|---|---|---|---|---|")
     for name, spec in VENUES.items():
         for channel, part in spec.channels.items():
-            row = [f"`{name}`", channel.name.lower(), part.name, part.merge.value, part.integrity, part.snapshot]
+            row = [f"`{name}`", channel.name.lower(), f"`{part.name}`", part.merge.value, part.integrity, part.snapshot]
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return parts[0] + "\n" + "\n".join(parts[1:]) + "\n"
