@@ -93,7 +93,7 @@ class TopApp(App[None]):
 
     TITLE = "raytrade top"
     CSS = """
-    DataTable { height: 1fr; }
+    TabbedContent, ContentSwitcher, TabPane, DataTable { height: 1fr; }
     #side { height: 11; border-top: solid $primary; }
     #hops { width: 1fr; } #recorders { width: 1fr; }
     #filter { display: none; }
@@ -106,7 +106,6 @@ class TopApp(App[None]):
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse"),
         Binding("slash", "filter", "Filter"),
-        Binding("enter", "open", "Ladder", priority=False),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -184,7 +183,7 @@ class TopApp(App[None]):
         overview = self._overview
         if overview is None or not self.query("#problem"):
             return  # nothing to show, or the screen is being taken down
-        self.sub_title = f"{overview.pipeline}, sorted by {SORTS[self._sort][0]}"
+        self.sub_title = f"{overview.pipeline}, sorted by {SORTS[self._sort][0]}, Enter opens a ladder"
         self._say("\n".join([*overview.lost, *overview.alerts]))
         streams = sorted(overview.streams, key=SORTS[self._sort][1], reverse=SORTS[self._sort][2] ^ self._is_reversed)
         self._fill("streams", [(f"{row.instrument}/{row.channel}", _stream_cells(row)) for row in streams])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def check_tabs(browser: Browser, pipeline: Running) -> None:
     until(lambda: browser.drawn() >= 1, "latencies are drawn")
     browser.picture("latency")
     browser.click_tab("STRATEGIES")
-    until(lambda: "at" in browser.text() and int(browser.rows()[0][6]) > 0, "fills are shown")
+    until(lambda: re.search(r"(buy|sell) +\S+ binance-spot:BTCUSDT at \d", browser.text()), "fills are shown")
     browser.picture("strategies")
 
 
