@@ -220,7 +220,8 @@ def supervisor(pipeline: str) -> Any:
     if pipeline not in running:
         known = ", ".join(running) or "none"
         wanted = f"pipeline {pipeline!r}" if pipeline else "single pipeline"
-        raise PipelineError(f"no {wanted} is running here (running: {known})")
+        remedy = "choose one with --pipeline" if running else "start one with: raytrade run PIPELINE.yaml"
+        raise PipelineError(f"no {wanted} is running here (running: {known}); {remedy}")
     try:
         return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
     except ValueError:

@@ -117,7 +117,7 @@ def test_streams_lines_alerts_and_events_are_shown() -> None:
     async def course(pilot: Pilot[None], app: TopApp, source: Shown) -> None:
         for part in ("#streams", "#hops", "#recorders", "Footer"):
             region = app.query_one(part).region
-            assert 0 < region.height, part
+            assert region.height > 0, part
             assert region.bottom <= SIZE[1], part
         assert names(app) == ["kraken-v2:BTC/USD", "kraken-v2:ETH/USD"]
         assert rows(app)[0][1:] == ["book", "10.0", "1/1", "", "1", "0"]
