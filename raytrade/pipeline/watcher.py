@@ -6,6 +6,7 @@ A thread beside the supervisor. It reads counters that are kept anyway; the data
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from raytrade.observation.alerts import AlertRules
 from raytrade.observation.incidents import IncidentBook
 from raytrade.observation.metrics import Sampler
 from raytrade.pipeline.exporting import Exporter
+from raytrade.pipeline.problems import reason_of
 from raytrade.pipeline.webhook import Webhook
 from raytrade.transport.clock import SystemClock
 
@@ -36,6 +38,7 @@ class Watcher:
         self._rules = AlertRules(alerts.settings())
         self._exporter = Exporter(pipeline)
         self._webhook = Webhook(alerts.webhook)
+        self._problem = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -53,10 +56,13 @@ class Watcher:
     def _run(self) -> None:
         while not self._stopping.wait(WATCH_S):
             try:
-                status = self._status()
-            except RayError:
-                continue
-            self._take(status)
+                self._take(self._status())
+                self._problem = ""
+            except RayError as error:
+                self._problem = reason_of(error)
+            except Exception as error:  # noqa: BLE001 - who only watches must not end, nor end what it watches
+                traceback.print_exc()
+                self._problem = f"{type(error).__name__}: {error}"
 
     def _take(self, status: dict[str, Any]) -> None:
         now_ns = self._clock.now_ns()
@@ -84,4 +90,5 @@ class Watcher:
             "notices_lost": webhook.lost,
             "notices_suppressed": self._rules.suppressed,
             "webhook_problem": webhook.problem,
+            "watcher_problem": self._problem,
         }
