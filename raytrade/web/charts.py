@@ -149,13 +149,14 @@ class DepthHistory:
         for x, (_, ladder) in enumerate(self._columns):
             cells += _cells(x, ladder, low, step) if ladder["is_live"] else []
         times = [at_ns // MILLISECOND for at_ns, _ in self._columns]
+        digits = max(0, math.ceil(-math.log10(step)))
         return {
             "title": {"text": "Depth by time and price, trades as dots", "textStyle": _TITLE},
             "tooltip": {},
             "animation": False,
             "grid": {"left": 80, "right": 20, "bottom": 40},
             "xAxis": {"type": "category", "data": times, "axisLabel": {"show": False}},
-            "yAxis": {"type": "category", "data": [f"{low + step * (row + 0.5):g}" for row in range(ROWS)]},
+            "yAxis": {"type": "category", "data": [f"{low + step * (row + 0.5):.{digits}f}" for row in range(ROWS)]},
             "visualMap": {
                 "show": False,
                 "min": 0,

@@ -63,6 +63,8 @@ def test_the_heat_map_leaves_out_what_was_not_whole() -> None:
     assert len({cell[0] for cell in heat["data"]}) == COLUMNS_KEPT // 2
     assert all(0 <= cell[1] < ROWS and cell[2] > 0 for cell in heat["data"])
     assert len(trades["data"]) == 1
+    prices = chart["yAxis"]["data"]
+    assert len(set(prices)) == len(prices) == ROWS
 
 
 @pytest.mark.parametrize(("is_live", "told"), [(True, "i"), (False, "i: the book is stale, not usable")])
