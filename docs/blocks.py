@@ -22,10 +22,18 @@ HERE = Path(__file__).resolve().parent
 REMARK = r"(?:<!-- (?P<why>[^>]*) -->\n)?"
 BLOCK = re.compile(REMARK + r"^```(?P<kind>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL_TIMEOUT_S = 180
+NOT_RUN = {
+    "chaos.md": "needs a running pipeline, and kills parts of it; `tests/ray/test_chaos.py` runs the commands",
+    "scaling.md": "needs machines of their own",
+    "security.md": "needs a cluster on several hosts; `python -m tests.hosts` builds one",
+}
 
 
 def check_page(path: Path) -> None:
     """Run the page's blocks from first to last; the first error ends it."""
+    if path.name in NOT_RUN:
+        print(f"{path.name}: not run: {NOT_RUN[path.name]}")
+        return
     namespace: dict[str, Any] = {"__name__": "__page__"}
     ran = 0
     with tempfile.TemporaryDirectory() as directory:
