@@ -14,9 +14,10 @@ import zmq
 from raytrade import BookDelta, BookSnapshot, Channel, L2Book
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Message, decode, encode, parse
+from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Publisher, Sent
 from raytrade.links.reader import LinkReader
-from raytrade.links.writer import LinkSettings, OpenLink
+from raytrade.links.writer import LinkSettings
 
 NAME = "kraken-v2:BTC/USD"
 SCALES = {"price_scale": 0, "size_scale": 0}

@@ -20,7 +20,7 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import Channel, Gap, GapKind
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, parse
-from raytrade.links.writer import OpenLink
+from raytrade.links.opening import OpenLink
 from raytrade.rules import rule_of
 
 _DATA = (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)

@@ -20,7 +20,7 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, Resynced, Side, Stalled, Trade
 from raytrade.core.message import Kind, decode
 from raytrade.core.prices import format_decimal
-from raytrade.links.writer import OpenLink
+from raytrade.links.opening import OpenLink
 from raytrade.rules import rule_of
 
 TRADES_KEPT = 50
