@@ -1,7 +1,8 @@
 """raytrade: redundant, broker-free order-book pipelines on Ray.
 
 Importing this package loads machines and events only: no Ray, no sockets, no Arrow. ``raytrade.open(directory)`` reads
-a recording (`raytrade.storage.recording`) and loads Arrow when it is first asked for.
+a recording (`raytrade.storage.recording`) and loads Arrow when it is first asked for; ``raytrade.stream(...)`` and
+``raytrade.subscribe(...)`` (`raytrade.streaming`) give the merged live stream in this process, without Ray.
 """
 
 from importlib import import_module
@@ -27,6 +28,8 @@ from raytrade.errors import RaytradeError
 
 if TYPE_CHECKING:
     from raytrade.storage.recording import open_recording
+    from raytrade.streaming.live import stream
+    from raytrade.streaming.subscribing import subscribe
 
     open = open_recording  # noqa: A001 - read as raytrade.open
 
@@ -49,6 +52,8 @@ __all__ = [
     "Top",
     "Trade",
     "__version__",
+    "stream",
+    "subscribe",
 ]
 
 __version__ = "0.1.0"
@@ -59,4 +64,6 @@ if not TYPE_CHECKING:
         """Load what reads recordings when it is asked for, not before."""
         if name == "open":
             return import_module("raytrade.storage.recording").open_recording
+        if name in ("stream", "subscribe"):
+            return getattr(import_module("raytrade.streaming"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

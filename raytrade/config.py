@@ -17,17 +17,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from raytrade.core.clock import MILLISECOND
+from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import Channel
 from raytrade.core.instrument import check_symbol
 from raytrade.errors import ConfigError
 from raytrade.links.writer import LinkSettings
+from raytrade.observation.alerts import AlertSettings
 from raytrade.storage.sink import SinkSettings
 from raytrade.strategy.orders import Fees, FillRule, PaperSettings, RiskLimits
-from raytrade.venues import find_venue
+from raytrade.venues import VENUES, find_venue
 from raytrade.venues.protocol import Subscription
 
 MEGABYTE = 1024 * 1024
+GIGABYTE = 1024 * MEGABYTE
 MERGE_KEY = "<<"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
@@ -226,6 +228,31 @@ class LinksConfig(_Section):
         )
 
 
+class AlertsConfig(_Section):
+    """Who is told when something is wrong: each notice is one JSON object, posted to `webhook` (empty: to nobody).
+
+    `redundancy`: how many collectors must have their lines to each venue up. A standing alert is told again every
+    `repeat_s`; a lost line or actor must be so for `hold_s`.
+    """
+
+    webhook: str = Field(default="", pattern=r"^(https?://.+)?$")
+    redundancy: int = Field(default=2, ge=1, le=64)
+    disk_free_gb: float = Field(default=5.0, ge=0, le=1_000_000)
+    recorder_behind_s: float = Field(default=30.0, ge=1, le=3600)
+    hold_s: float = Field(default=5.0, ge=0, le=3600)
+    repeat_s: float = Field(default=300.0, ge=1, le=86_400)
+
+    def settings(self) -> AlertSettings:
+        """Give the rules' thresholds."""
+        return AlertSettings(
+            redundancy=self.redundancy,
+            disk_free_bytes_min=int(self.disk_free_gb * GIGABYTE),
+            recorder_behind_ns=int(self.recorder_behind_s * SECOND),
+            hold_ns=int(self.hold_s * SECOND),
+            repeat_ns=int(self.repeat_s * SECOND),
+        )
+
+
 class Config(_Section):
     """A pipeline."""
 
@@ -236,6 +263,7 @@ class Config(_Section):
     strategies: list[StrategyConfig] = []
     recorders: list[RecorderConfig] = []
     links: LinksConfig = LinksConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
@@ -258,6 +286,15 @@ def _first_twice(names: list[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def config_schema() -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of the configuration; the venues that there are stand in it by name."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "raytrade pipeline"
+    schema["properties"]["venues"]["propertyNames"] = {"enum": sorted(VENUES)}
+    return schema
 
 
 class _Loader(yaml.SafeLoader):
@@ -335,6 +372,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "strategies": StrategyConfig,
     "recorders": RecorderConfig,
     "links": LinksConfig,
+    "alerts": AlertsConfig,
 }
 
 

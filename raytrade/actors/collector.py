@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 import uvloop
 
+from raytrade.actors.incidents import Incidents
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.events import Event
+from raytrade.core.events import Event, LineDown, LineUp
+from raytrade.core.incidents import Incident
 from raytrade.core.instrument import split_instrument
 from raytrade.core.message import encode, parse
 from raytrade.errors import PipelineError
@@ -65,6 +67,7 @@ class Collector:
         self._clock = SystemClock()
         self._loop = uvloop.new_event_loop()
         self._budgets: dict[str, WeightBudget] = {}
+        self._incidents = Incidents(plan.name)
         self._lines = {line.name: self._line(line) for line in plan.lines}
         self._line_books = LineBooks(rule_of)
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._line_books.images, self._wake)
@@ -96,7 +99,16 @@ class Collector:
         self._publisher.append(messages)
         for event, message in zip(events, messages, strict=True):
             self._line_books.follow(line, event, message)
+        if len(events) == 1:
+            self._note(line, events[0])
         self._pump_soon()
+
+    def _note(self, line: str, event: Event) -> None:
+        """Note what a line says of itself; it comes alone."""
+        if type(event) is LineUp:
+            self._incidents.note(Incident.LINE_UP, event.ts_recv_ns, line=line, venue=event.venue)
+        elif type(event) is LineDown:
+            self._incidents.note(Incident.LINE_DOWN, event.ts_recv_ns, line=line, venue=event.venue, cause=event.cause)
 
     def _pump_soon(self) -> None:
         """Pump once for all the frames that one read of the sockets brings."""
@@ -170,6 +182,7 @@ class Collector:
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
             "ring_bytes": self._publisher.ring.bytes_held,
+            **self._incidents.status(),
         }
 
     async def _stop(self) -> None:

@@ -14,12 +14,15 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown, Stalled
+from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
+from raytrade.core.metrics import Histogram
 from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import checked_image
@@ -30,6 +33,10 @@ from raytrade.rules import rule_of
 
 UNBOOKED_MAX = 256
 UNBOOKED_NS = 50 * MILLISECOND
+LINE_NUMBERS = tuple(name for name in LineCounts.__struct_fields__ if name != "lead")
+STREAM_NUMBERS = tuple(name for name in StreamCounts.__struct_fields__ if name != "lines")
+STREAMS_AT_ONCE = 20
+"""Streams that are counted in one go: about half a millisecond, then the data has its turn."""
 _log = logging.getLogger("raytrade.links")
 
 
@@ -141,9 +148,9 @@ class Dedup:
             if self._arrivals is not None:
                 self._arrivals.give(messages)
         for wanted in self._arbiter.commands():
-            self._request_snapshot(wanted.instrument, now_ns)
+            self._request_snapshot(wanted.instrument, wanted.reason, now_ns)
 
-    def _request_snapshot(self, instrument: str, now_ns: Nanos) -> None:
+    def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
         """Ask one collector: the same one on every replica, another at the next attempt.
 
         Where books come in band the collectors may have one, which costs the venue nothing: links bring it.
@@ -158,6 +165,9 @@ class Dedup:
         handle = self._upstreams.handle(name)
         if handle is not None:
             handle.request_snapshot.remote(instrument)
+            self._upstreams.incidents.note(
+                Incident.SNAPSHOT_ASKED, now_ns, instrument=instrument, collector=name, reason=reason
+            )
 
     def _keep_books(self) -> None:
         """Apply what went out to the books that images are made of: after sending, and many at a time.
@@ -171,14 +181,30 @@ class Dedup:
                     event = decode(message)
                     assert isinstance(event, BookDelta | BookSnapshot)
                     self._book(message.instrument).apply(event)
-                case Kind.GAP | Kind.STALLED if message.channel is Channel.BOOK:
-                    self._book(message.instrument).invalidate()
-                case Kind.RESYNCED if message.channel is Channel.BOOK:
-                    self._book(message.instrument).revalidate()
+                case Kind.GAP | Kind.STALLED:
+                    self._note(message)
+                    if message.channel is Channel.BOOK:
+                        self._book(message.instrument).invalidate()
+                case Kind.RESYNCED:
+                    self._note(message)
+                    if message.channel is Channel.BOOK:
+                        self._book(message.instrument).revalidate()
                 case Kind.LINE_UP:
                     self._up[message.line] = message
                 case Kind.LINE_DOWN:
                     self._up.pop(message.line, None)
+
+    def _note(self, message: Message) -> None:
+        incidents, now_ns = self._upstreams.incidents, message.ts_recv_ns
+        stream = {"instrument": message.instrument, "channel": message.channel.name.lower()}
+        match decode(message):
+            case Gap() as gap:
+                ids = {"id_prev": gap.id_prev, "id_last": gap.id_last, "lines_up": len(gap.lines)}
+                incidents.note(Incident.GAP, now_ns, **stream, kind=gap.kind.name.lower(), cause=gap.cause, **ids)
+            case Stalled(cause=cause):
+                incidents.note(Incident.STALLED, now_ns, **stream, cause=cause)
+            case _:
+                incidents.note(Incident.RESYNCED, now_ns, **stream, id_last=message.id_last)
 
     def _book(self, instrument: str) -> L2Book:
         book = self._books.get(instrument)
@@ -211,15 +237,29 @@ class Dedup:
     def _status(self) -> dict[str, Any]:
         streams = self._arbiter.statistics()
         return {
+            **self._head(),
+            "streams": {_text_of(key): msgspec.to_builtins(counts) for key, counts in streams.items()},
+            "lines": msgspec.to_builtins(line_totals(streams)),
+        }
+
+    def _add_counters(self, keys: list[StreamKey], found: dict[str, Any], leads: dict[str, Histogram]) -> None:
+        """Add the plain numbers of some streams, and the leads of their lines."""
+        streams = self._arbiter.statistics()
+        for key in keys:
+            counts = streams[key]
+            found["streams"][_text_of(key)] = {field: getattr(counts, field) for field in STREAM_NUMBERS}
+            for line, part in counts.lines.items():
+                total = found["lines"].setdefault(line, dict.fromkeys(LINE_NUMBERS, 0))
+                for field in LINE_NUMBERS:
+                    total[field] += getattr(part, field)
+                leads.setdefault(line, Histogram()).merge(part.lead)
+
+    def _head(self) -> dict[str, Any]:
+        return {
             "name": self.plan.name,
             "role": "dedup",
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
-            "streams": {
-                f"{name}/{channel.name.lower()}": msgspec.to_builtins(counts)
-                for (name, channel), counts in streams.items()
-            },
-            "lines": msgspec.to_builtins(line_totals(streams)),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems() | self._publisher.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
@@ -227,6 +267,7 @@ class Dedup:
             "lanes": self._publisher.lanes(),
             "slow": dict(self._publisher.episodes),
             "ring_bytes": self._publisher.ring.bytes_held,
+            **self._upstreams.incidents.status(),
         }
 
     # Called by Ray.
@@ -260,6 +301,17 @@ class Dedup:
         """Give the state of streams, lines and links."""
         return dict(self._thread.call(self._status))
 
+    def counters(self) -> dict[str, Any]:
+        """Give the status without what each line gave to each stream, in slices: cheap enough for once a second."""
+        found = {**self._thread.call(self._head), "streams": {}, "lines": {}}
+        keys = self._thread.call(lambda: list(self._arbiter.statistics()))
+        leads: dict[str, Histogram] = {}
+        for start in range(0, len(keys), STREAMS_AT_ONCE):
+            self._thread.call(self._add_counters, keys[start : start + STREAMS_AT_ONCE], found, leads)
+        for line, lead in leads.items():
+            found["lines"][line]["lead"] = msgspec.to_builtins(lead)
+        return found
+
     def is_drained(self) -> bool:
         """Tell whether every reader has everything."""
         return bool(self._thread.call(self._is_drained))
@@ -267,3 +319,7 @@ class Dedup:
     def _is_drained(self) -> bool:
         self._give_out(self._thread.clock.now_ns())
         return self._publisher.is_drained() and not self._arbiter.is_holding()
+
+
+def _text_of(key: StreamKey) -> str:
+    return f"{key[0]}/{key[1].name.lower()}"

@@ -41,10 +41,10 @@ def create(plan: ActorPlan, labels: dict[str, str]) -> Any:
         "lifetime": "detached",
         "label_selector": labels,
     }
-    return ray.remote(_facade(_CLASSES[type(plan)])).options(**options).remote(plan)
+    return ray.remote(facade_of(_CLASSES[type(plan)])).options(**options).remote(plan)
 
 
-def _facade(hosted: type) -> type:
+def facade_of(hosted: type) -> type:
     """Give a class with the public methods of `hosted` and nothing else.
 
     Ray wraps every method of an actor's class with tracing, the inner ones too; behind the facade those stay plain.

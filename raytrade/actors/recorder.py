@@ -7,6 +7,7 @@ the `Intake`, which spills to disk when files are written more slowly than updat
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from raytrade.arbitration import Arbiter, ArbiterSettings
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Channel, Flag
+from raytrade.core.incidents import Incident
 from raytrade.core.message import Kind, Message
 from raytrade.errors import PipelineError, StorageError
 from raytrade.links.opening import OpenLink
@@ -188,9 +190,16 @@ class Recorder:
                 self._sink.flush_due(now_ns)
                 if self._arrivals is not None:
                     self._arrivals.flush_due(now_ns)
-                self._problem = ""
+                self._tell("", now_ns)
         except StorageError as error:
-            self._problem = str(error)
+            self._tell(str(error), now_ns)
+
+    def _tell(self, problem: str, now_ns: Nanos) -> None:
+        before, self._problem = self._problem, problem
+        if problem and not before:
+            self._upstreams.incidents.note(Incident.RECORDING_FAILED, now_ns, problem=problem)
+        elif before and not problem:
+            self._upstreams.incidents.note(Incident.RECORDING_RESUMED, now_ns, directory=self.plan.directory)
 
     def _cover(self, message: Message) -> None:
         is_data = message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
@@ -212,6 +221,7 @@ class Recorder:
     def _files_status(self) -> dict[str, Any]:
         return {
             "problem": self._problem,
+            "disk_free_bytes": _free_bytes(self.plan.directory),
             "sink": msgspec.to_builtins(self._sink.counts),
             "arrivals": self._arrivals_status(),
             "coverage": msgspec.to_builtins(self._coverage),
@@ -229,6 +239,7 @@ class Recorder:
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+            **self._upstreams.incidents.status(),
         }
 
     def _arrivals_status(self) -> dict[str, int]:
@@ -302,3 +313,10 @@ class Recorder:
         self._writer.stop()
         self._intake.close()
         return problem
+
+
+def _free_bytes(directory: str) -> int:
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return 0

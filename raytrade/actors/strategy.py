@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -16,16 +17,20 @@ from raytrade.arbitration import SnapshotWanted
 from raytrade.core.clock import Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Flag
+from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind
 from raytrade.links.opening import OpenLink
 from raytrade.links.policy import Policy
 from raytrade.rules import rule_of
+from raytrade.strategy.commands import StrategyFailed
 from raytrade.strategy.engine import EngineSettings, StrategyEngine
+from raytrade.strategy.ledger import Fill
 from raytrade.strategy.loading import load_strategy
 from raytrade.strategy.orders import PaperSettings
 
 NOTES_KEPT = 200
+FILLS_KEPT = 50
 LATEST_MAILBOX_ITEMS_MAX = 8
 """Where the latest is wanted only, few batches wait in the mailbox: what waits there is old."""
 _log = logging.getLogger("raytrade.strategy")
@@ -56,6 +61,7 @@ class StrategyActor:
         self._engine = StrategyEngine(plan.name, strategy, streams, rule_of, settings, self._observe)
         self._coverage: dict[tuple[str, bool], Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
+        self._fills: deque[Fill] = deque(maxlen=FILLS_KEPT)
         items_max = LATEST_MAILBOX_ITEMS_MAX if plan.policy is Policy.CONFLATE else MAILBOX_ITEMS_MAX
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll, mailbox_items_max=items_max)
         template = OpenLink(
@@ -86,9 +92,19 @@ class StrategyActor:
         for command in self._engine.commands():
             if isinstance(command, SnapshotWanted):
                 self._upstreams.request_images({command.instrument}, now_ns)
-            else:
-                self._notes.append(repr(command))
-                _log.info("%s %r", self.plan.name, command)
+                continue
+            if isinstance(command, Fill):
+                self._fills.append(command)
+            if isinstance(command, StrategyFailed):
+                self._upstreams.incidents.note(
+                    Incident.STRATEGY_STOPPED,
+                    now_ns,
+                    callback=command.callback,
+                    subject=command.subject,
+                    error=command.error,
+                )
+            self._notes.append(repr(command))
+            _log.info("%s %r", self.plan.name, command)
 
     def _observe(self, kind: Kind, instrument: str, id_prev: int, id_last: int, flags: int) -> None:
         if flags & Flag.HISTORY:
@@ -118,10 +134,28 @@ class StrategyActor:
                 for (instrument, is_trades), coverage in self._coverage.items()
             },
             "notes": list(self._notes)[-20:],
+            "accounts": self._accounts(),
+            "fills": msgspec.to_builtins(list(self._fills)),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
+            **self._upstreams.incidents.status(),
         }
+
+    def _accounts(self) -> dict[str, dict[str, Any]]:
+        """Give position, fees and profit per traded instrument; what is open counts at the middle of a whole book."""
+        accounts = {}
+        for instrument, account in self._engine.broker.accounts.items():
+            book = self._engine.books.get(instrument)
+            top = book.top() if book is not None else None
+            open_profit = None if top is None else float(account.unrealised(Decimal(str(top.mid))))
+            accounts[instrument] = {
+                "position": str(account.position),
+                "fees": float(account.fees),
+                "realised": float(account.realised),
+                "unrealised": open_profit,
+            }
+        return accounts
 
     # Called by Ray.
 

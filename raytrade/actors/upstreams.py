@@ -13,9 +13,11 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
+from raytrade.actors.incidents import Incidents
 from raytrade.actors.worker import MachineThread
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Channel
+from raytrade.core.incidents import Incident
 from raytrade.core.message import Kind, Message
 from raytrade.errors import ConfigError, MalformedBatch, RaytradeError, VersionSkew
 from raytrade.links.local import LocalListener, LocalReceiver, host_id
@@ -49,6 +51,7 @@ class Upstreams:
 
         `on_change(writer, is_up, now_ns)` is told when a link comes up or is lost.
         """
+        self.incidents = Incidents(name)
         self._name = name
         self._template = template
         self._thread = thread
@@ -160,6 +163,10 @@ class Upstreams:
     def _tell(self, name: str, reader: LinkReader, now_ns: Nanos) -> None:
         if self._told.get(name, False) != reader.is_up:
             self._told[name] = reader.is_up
+            if reader.is_up:
+                self.incidents.note(Incident.LINK_UP, now_ns, writer=name, openings=reader.counts.openings)
+            else:
+                self.incidents.note(Incident.LINK_DOWN, now_ns, writer=name, cause=self._problems.get(name, "silent"))
             self._on_change(name, reader.is_up, now_ns)
 
     def receive(self, name: str, data: bytes, now_ns: Nanos) -> list[Message]:

@@ -20,11 +20,15 @@ from raytrade.cli import (
     demonstration,
     emulation,
     exporting,
+    monitoring,
     pipelines,
     proofs,
     reading,
     simulation,
+    top,
+    ui,
     venues,
+    watching,
 )
 from raytrade.errors import ConfigError, RaytradeError
 
@@ -34,12 +38,17 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="raytrade",
     help="Redundant, broker-free order-book pipelines on Ray.",
+    epilog="Exit status: 0 done, 1 the run failed, 2 usage or configuration, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 pipelines.register(app)
 backtesting.register(app)
+watching.register(app)
+monitoring.register(app)
+top.register(app)
+ui.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)

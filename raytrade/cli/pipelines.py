@@ -1,4 +1,4 @@
-"""``raytrade run``, ``status``, ``attach``, ``detach`` and ``stop``."""
+"""``raytrade run``, ``attach``, ``detach`` and ``stop``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import threading
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.table import Table
 
-from raytrade.cli.latency import latency_table
-from raytrade.cli.output import wide_console
 from raytrade.config import Config, StrategyConfig, load_config
 from raytrade.errors import ConfigError, PipelineError
 
@@ -27,7 +23,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("run")(run)
-    app.command("status")(show_status)
     app.command("attach")(attach)
     app.command("detach")(detach)
     app.command("stop")(stop)
@@ -45,7 +40,7 @@ def run(
 
     Example: raytrade run examples/pipeline.yaml
     """
-    driver = _driver()
+    driver = load_driver()
     config = load_config(config_path)
     is_ours = _connect(config, address, driver)
     try:
@@ -59,7 +54,7 @@ def run(
         _report(driver.stop(config.name))
 
 
-def _driver() -> Any:
+def load_driver() -> Any:
     """Import the driver, and Ray with it, once the environment is as Ray must find it."""
     from raytrade.pipeline import environment
 
@@ -98,61 +93,6 @@ def _report(problems: list[str]) -> None:
     print("stopped, files are complete", flush=True)
 
 
-def show_status(
-    pipeline: Pipeline = "",
-    address: Address = "auto",
-    as_json: AsJson = False,
-    latency: Annotated[bool, typer.Option("--latency", help="Show where an update's time goes.")] = False,
-) -> None:
-    """Show every actor of a running pipeline: lines, streams, links, files.
-
-    Example: raytrade status --json
-    """
-    driver = _driver()
-    driver.join(address)
-    found = driver.status(pipeline)
-    if as_json:
-        print(msgspec.json.encode(found).decode())
-        return
-    console = wide_console()
-    if latency:
-        console.print(latency_table(found["actors"]))
-        return
-    console.print(f"pipeline {found['name']}")
-    console.print(actor_table(found["actors"]))
-    console.print(line_table(found["actors"]))
-    for problem in found["problems"]:
-        console.print(f"problem: {problem}", style="red")
-
-
-def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
-    """Show one row per actor."""
-    table = Table("actor", "node", "state", "pid", "links up", "lane", "remarks")
-    for name, actor in sorted(actors.items()):
-        remarks = [*actor.get("problems", {}).values(), *filter(None, [actor.get("problem")])]
-        for line in actor.get("lines", {}).values():
-            remarks += [f"{symbol}: {reason}" for symbol, reason in line["status"]["refused"].items()]
-        lanes = sorted(set(actor.get("lanes", {}).values()))
-        up = actor.get("up", actor.get("links", {}))
-        row = [name, actor["node"][:8], actor["state"], str(actor.get("pid", "")), str(len(up)), " ".join(lanes)]
-        table.add_row(*row, "\n".join(remarks))
-    return table
-
-
-def line_table(actors: dict[str, dict[str, Any]]) -> Table:
-    """Show one row per line, with what it gave to the first dedup that answers."""
-    table = Table("line", "up", "frames", "undecodable", "reconnects", "wins", "duplicates", "gaps seen", "healed")
-    dedups = [a for a in actors.values() if a.get("role") == "dedup"]
-    for actor in actors.values():
-        for name, line in actor.get("lines", {}).items() if actor.get("role") == "collector" else ():
-            given: dict[str, Any] = next((d["lines"][name] for d in dedups if name in d["lines"]), {})
-            row = [name, "yes" if line["status"]["is_up"] else line["status"]["last_reason"] or "no"]
-            row += [str(line["counts"][key]) for key in ("frames", "undecodable")] + [str(line["status"]["reconnects"])]
-            row += [str(given.get(key, "")) for key in ("wins", "duplicates", "gaps_seen", "gaps_healed")]
-            table.add_row(*row)
-    return table
-
-
 def attach(
     strategy: Annotated[str, typer.Argument(metavar="STRATEGY", help="strategy.py:Class or module:Class")],
     name: Annotated[str, typer.Option(help="Its name; by default the class's.")] = "",
@@ -165,7 +105,7 @@ def attach(
 
     Example: raytrade attach mine.py:Momentum --subscribe "binance-*:BTC*" --param window=20
     """
-    driver = _driver()
+    driver = load_driver()
     path, _, class_name = strategy.rpartition(":")
     if path.endswith(".py"):
         strategy = f"{Path(path).resolve()}:{class_name}"
@@ -199,7 +139,7 @@ def detach(
 
     Example: raytrade detach momentum
     """
-    driver = _driver()
+    driver = load_driver()
     driver.join(address)
     print(f"detached {driver.detach(pipeline, name)}")
 
@@ -209,6 +149,6 @@ def stop(pipeline: Pipeline = "", address: Address = "auto") -> None:
 
     Example: raytrade stop
     """
-    driver = _driver()
+    driver = load_driver()
     driver.join(address)
     _report(driver.stop(pipeline))

@@ -17,6 +17,7 @@ import ray
 from ray._private import worker
 from ray.exceptions import ActorUnavailableError, RayError
 
+from raytrade import __version__
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
 from raytrade.errors import ConfigError, PipelineError, RaytradeError
@@ -227,7 +228,8 @@ def supervisor(pipeline: str) -> Any:
     if pipeline not in running:
         known = ", ".join(running) or "none"
         wanted = f"pipeline {pipeline!r}" if pipeline else "single pipeline"
-        raise PipelineError(f"no {wanted} is running here (running: {known})")
+        remedy = "choose one with --pipeline" if running else "start one with: raytrade run PIPELINE.yaml"
+        raise PipelineError(f"no {wanted} is running here (running: {known}); {remedy}")
     try:
         return ray.get_actor(supervisor_name(pipeline), namespace=NAMESPACE)
     except ValueError:
@@ -238,18 +240,59 @@ def status(pipeline: str) -> dict[str, Any]:
     """Give the status of a pipeline and all its actors; waits for a supervisor that is being restarted.
 
     Raises:
-        PipelineError: there is no such pipeline, or its supervisor does not answer.
+        PipelineError: there is no such pipeline, it is of another version, or its supervisor does not answer.
     """
-    handle = supervisor(pipeline)
+    found = dict(_patiently(supervisor(pipeline), "status"))
+    check_version(found)
+    return found
+
+
+def counters(pipeline: str) -> dict[str, Any]:
+    """Give the status less its costly parts, for who looks every second."""
+    found = dict(_patiently(supervisor(pipeline), "counters"))
+    check_version(found)
+    return found
+
+
+def incidents(pipeline: str, since: int = 0) -> list[dict[str, Any]]:
+    """Give the incidents of a pipeline from number `since` on; waits for a supervisor that is being restarted."""
+    return list(_patiently(supervisor(pipeline), "incidents", since))
+
+
+def ensure_version(pipeline: str) -> None:
+    """Refuse a pipeline of another version than ours, or none at all.
+
+    Raises:
+        PipelineError: there is none of that name, or the versions differ; says what to do.
+    """
+    check_version(dict(_patiently(supervisor(pipeline), "version")))
+
+
+def check_version(status: dict[str, Any]) -> None:
+    """Refuse a pipeline of another version: its status may mean something else.
+
+    Raises:
+        PipelineError: the versions differ; says what to do.
+    """
+    version = status.get("version", "an older version")
+    if version != __version__:
+        name = status.get("name", "")
+        problem = f"pipeline {name!r} runs raytrade {version} and this is {__version__}"
+        raise PipelineError(f"{problem}: use the same version here, or stop the pipeline and start it anew")
+
+
+def _patiently(handle: Any, method: str, *arguments: Any) -> Any:
+    if not hasattr(handle, method):
+        check_version({})
     patience = threading.Event()
     for _ in range(RESTART_POLLS):
         try:
-            return dict(ray.get(handle.status.remote(), timeout=STATUS_TIMEOUT_S))
+            return ray.get(getattr(handle, method).remote(*arguments), timeout=STATUS_TIMEOUT_S)
         except ActorUnavailableError:
             patience.wait(RESTART_POLL_S)
         except RayError as error:
             raise error_of("supervisor", error) from None
-    return dict(_get(handle.status.remote(), STATUS_TIMEOUT_S))
+    return _get(getattr(handle, method).remote(*arguments), STATUS_TIMEOUT_S)
 
 
 def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:

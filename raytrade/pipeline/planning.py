@@ -18,7 +18,7 @@ from raytrade.errors import ConfigError
 from raytrade.links.policy import Policy
 from raytrade.transport.egress import Egress
 from raytrade.venues import find_venue
-from raytrade.venues.protocol import Subscription
+from raytrade.venues.sockets import sockets_of
 
 NODE_ID = "ray.io/node-id"
 
@@ -110,13 +110,9 @@ def _collector(config: Config, node: Node, number: int) -> CollectorPlan:
     name = f"{config.name}-collector-{node.node_id[:12]}-{number}"
     lines = []
     for venue, part in config.venues.items():
-        spec = find_venue(venue)
         egress = _egress(config, node, venue, number)
-        ws_url, rest_url = part.ws_url or spec.ws_url, part.rest_url or spec.rest_url
-        for part_number, share in enumerate(_shares(part.subscriptions(), spec.limits.streams_per_connection_max)):
-            for endpoint in spec.machine.endpoints(ws_url, rest_url, share):
-                suffix = (f"/{part_number + 1}" if part_number else "") + (f"/{endpoint.part}" if endpoint.part else "")
-                lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint, egress))
+        for suffix, endpoint in sockets_of(find_venue(venue), part.ws_url, part.rest_url, part.subscriptions()):
+            lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint, egress))
     service_timeout_ns = int(config.collectors.service_timeout_s * SECOND)
     return CollectorPlan(name=name, lines=lines, links=config.links.settings(), service_timeout_ns=service_timeout_ns)
 
@@ -126,19 +122,6 @@ def _egress(config: Config, node: Node, venue: str, number: int) -> Egress:
         if part.covers(node.labels, venue, number):
             return Egress(source_address=part.source_address, interface=part.interface, proxy=part.proxy)
     return Egress()
-
-
-def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:
-    """Divide the subscriptions over connections, so that none has more streams than the venue allows."""
-    shares: list[list[Subscription]] = [[]]
-    streams = 0
-    for subscription in subscriptions:
-        streams += len(subscription.channels)
-        if streams_max and streams > streams_max:
-            shares.append([])
-            streams = len(subscription.channels)
-        shares[-1].append(subscription)
-    return [tuple(share) for share in shares]
 
 
 def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Placement]:

@@ -16,6 +16,7 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
+from raytrade import __version__
 from raytrade.actors.options import create
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, StrategyConfig
@@ -24,6 +25,7 @@ from raytrade.errors import ConfigError, PipelineError
 from raytrade.pipeline import desired
 from raytrade.pipeline.planning import NODE_ID, Node, Placement, plan_what_fits, strategy_name
 from raytrade.pipeline.problems import reason_of, state_of
+from raytrade.pipeline.watcher import Watcher
 from raytrade.transport.clock import SystemClock
 
 RECONCILE_S = 1.0
@@ -71,6 +73,8 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._watcher = Watcher(self.config.name, self.config.alerts, self.counters)
+        self._watcher.start()
 
     def _recall(self) -> None:
         kept = desired.load(self.config.name)
@@ -238,27 +242,48 @@ class Supervisor:
 
         It waits for no lock: while the head is away, whoever holds it waits for the head.
         """
+        return self._gather("status")
+
+    def counters(self) -> dict[str, Any]:
+        """Gather what is cheap enough for every second: the status less what lines gave to single streams."""
+        return self._gather("counters")
+
+    def _gather(self, wanted: str) -> dict[str, Any]:
         actors = self._actors.copy()
-        pending = {name: handle.status.remote() for name, (handle, _) in actors.items()}
+        pending = {
+            name: getattr(handle, wanted if "-dedup-" in name else "status").remote()
+            for name, (handle, _) in actors.items()
+        }
         if pending:
             ray.wait(list(pending.values()), num_returns=len(pending), timeout=STATUS_TIMEOUT_S)
         return {
             "name": self.config.name,
+            "version": __version__,
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "strategies": [part.name for part in self.config.strategies],
             "problems": self._problems,
+            "alerts": self._watcher.summary(),
             "actors": {
                 name: {"node": actors[name][1].node.node_id, **_result(reference)}
                 for name, reference in pending.items()
             },
         }
 
+    def version(self) -> dict[str, str]:
+        """Give the pipeline's name and the version it runs."""
+        return {"name": self.config.name, "version": __version__}
+
+    def incidents(self, since: int = 0) -> list[dict[str, Any]]:
+        """Give the pipeline's incidents from number `since` on, oldest first."""
+        return self._watcher.incidents(since)
+
     # The end.
 
     def stop(self, drain: bool = True) -> list[str]:
         """Stop the lines, let everything drain, write the files, end the actors; gives what went wrong."""
         self._stopping.set()
+        self._watcher.stop()
         self._thread.join(30)
         with self._lock:
             problems = self._drain() if drain else []

@@ -1,0 +1,136 @@
+"""`examine`: looks at this host, at every node of the joined cluster and at what a configuration needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from raytrade.config import Config
+from raytrade.core.clock import Nanos
+from raytrade.observation.health import (
+    DiskFacts,
+    Finding,
+    HostFacts,
+    Level,
+    judge_disk,
+    judge_host,
+    judge_offset,
+    judge_versions,
+)
+from raytrade.pipeline.planning import NODE_ID, Node, plan_what_fits
+from raytrade.pipeline.problems import reason_of
+from raytrade.pipeline.supervisor import live_nodes
+from raytrade.transport.clock import SystemClock
+from raytrade.transport.host import disk_facts, host_facts
+from raytrade.transport.reach import unreachable
+from raytrade.venues import find_venue
+from raytrade.venues.sockets import sockets_of
+
+TIMEOUT_S = 30.0
+HERE = "this host"
+
+
+def examine_here(config: Config | None) -> list[Finding]:
+    """Look at this host alone: what a local Ray would run on."""
+    findings = judge_host(HERE, host_facts())
+    if config is not None:
+        findings += [judge_disk(HERE, disk_facts(part.directory)) for part in config.recorders]
+        findings += judge_reach(HERE, unreachable(addresses(config)))
+    return findings
+
+
+def examine_cluster(config: Config | None) -> list[Finding]:
+    """Look at every node of the joined cluster, and at whether the configuration fits on them."""
+    here = host_facts()
+    nodes = live_nodes()
+    findings = [finding for node in nodes for finding in _examine_node(node, here, config)]
+    if config is not None:
+        _, problems = plan_what_fits(config, nodes, {})
+        findings += [
+            Finding(
+                subject="cluster",
+                check="placement",
+                level=Level.BAD,
+                text=str(problem),
+                remedy="start a node with these labels (ray start --labels), or change the labels in the configuration",
+            )
+            for problem in problems
+        ]
+    return findings
+
+
+def addresses(config: Config) -> list[str]:
+    """Give every websocket address that the configuration leads to."""
+    urls = []
+    for venue, part in config.venues.items():
+        sockets = sockets_of(find_venue(venue), part.ws_url, part.rest_url, part.subscriptions())
+        urls += [endpoint.url for _, endpoint in sockets]
+    return urls
+
+
+def judge_reach(subject: str, problems: dict[str, str]) -> list[Finding]:
+    """Judge which venues a host reaches."""
+    remedy = "check DNS, the firewall and a proxy on that host; some venues refuse whole regions"
+    return [
+        Finding(
+            subject=subject,
+            check="venue",
+            level=Level.BAD if problem else Level.OK,
+            text=f"{url}: {problem or 'reached'}",
+            remedy=remedy if problem else "",
+        )
+        for url, problem in problems.items()
+    ]
+
+
+def _report_node(urls: list[str], directories: list[str]) -> tuple[HostFacts, list[DiskFacts], dict[str, str]]:
+    """Run on the node that is looked at."""
+    return host_facts(), [disk_facts(directory) for directory in directories], unreachable(urls)
+
+
+def _now_ns() -> Nanos:
+    return SystemClock().now_ns()
+
+
+def _examine_node(node: Node, here: HostFacts, config: Config | None) -> Iterator[Finding]:
+    subject = f"node {node.node_id[:8]}"
+    urls, directories = [], []
+    if config is not None and node.has(config.collectors.labels):
+        urls = addresses(config)
+    if config is not None:
+        directories = [part.directory for part in config.recorders if node.has(part.labels)]
+    try:
+        facts, disks, problems = _run_on(node, _report_node, urls, directories)
+        offset_ns, bound_ns = _offset(node)
+    except RayError as error:
+        text = f"does not answer: {reason_of(error)}"
+        remedy = "see `ray status` and the node's logs; raytrade must be installed on it"
+        yield Finding(subject=subject, check="answer", level=Level.BAD, text=text, remedy=remedy)
+        return
+    yield from judge_host(subject, facts)
+    yield judge_versions(subject, here, facts)
+    yield judge_offset(subject, offset_ns, bound_ns)
+    yield from (judge_disk(subject, disk) for disk in disks)
+    yield from judge_reach(subject, problems)
+
+
+def _run_on(node: Node, function: Any, *arguments: Any) -> Any:
+    options = {"num_cpus": 0, "max_retries": 0, "label_selector": {NODE_ID: node.node_id}}
+    return ray.get(ray.remote(function).options(**options).remote(*arguments), timeout=TIMEOUT_S)
+
+
+def _offset(node: Node) -> tuple[Nanos, Nanos]:
+    """Give the node's clock minus ours, and half the fastest round trip: it cannot be wrong by more."""
+    best: tuple[Nanos, Nanos] | None = None
+    for _ in range(5):
+        before_ns = _now_ns()
+        there_ns = _run_on(node, _now_ns)
+        after_ns = _now_ns()
+        bound_ns = (after_ns - before_ns) // 2
+        if best is None or bound_ns < best[1]:
+            best = there_ns - (before_ns + bound_ns), bound_ns
+    assert best is not None
+    return best

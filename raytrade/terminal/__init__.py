@@ -1,0 +1,1 @@
+"""``raytrade top``: a running pipeline on one screen of the terminal."""
