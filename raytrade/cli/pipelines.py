@@ -130,6 +130,9 @@ def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
     table = Table("actor", "node", "state", "pid", "links up", "lane", "remarks")
     for name, actor in sorted(actors.items()):
         remarks = [*actor.get("problems", {}).values(), *filter(None, [actor.get("problem")])]
+        remarks += [f"{reader}: too slow, {count} times" for reader, count in actor.get("slow", {}).items()]
+        if actor.get("spill", {}).get("disk_bytes"):
+            remarks.append(f"{actor['spill']['disk_bytes'] // 1_000_000} MB wait on disk")
         for line in actor.get("lines", {}).values():
             remarks += [f"{symbol}: {reason}" for symbol, reason in line["status"]["refused"].items()]
         lanes = sorted(set(actor.get("lanes", {}).values()))
