@@ -12,6 +12,7 @@ import ray
 from raytrade.actors.dedup import Dedup, DedupPlan
 from raytrade.actors.recorder import Recorder, RecorderPlan
 from raytrade.core.arrivals import decode_block
+from raytrade.core.events import Event
 from raytrade.core.message import Message, encode, parse
 from raytrade.storage.league import league_of
 from raytrade.storage.times import interval_ns
@@ -45,7 +46,7 @@ def hand_over(actor: Any) -> None:
 
 def copies(count: int) -> list[Message]:
     """Give the copies of two lines."""
-    events = [snapshot(100, NOON_NS), *(delta(99 + n, 100 + n, NOON_NS + n) for n in range(1, count + 1))]
+    events: list[Event] = [snapshot(100, NOON_NS), *(delta(99 + n, 100 + n, NOON_NS + n) for n in range(1, count + 1))]
     return [parse(encode(event, line)) for event in events for line in ("a", "b")]
 
 
@@ -64,7 +65,7 @@ def test_a_recorder_writes_the_proofs_when_it_stops(dedup: Dedup, tmp_path: Path
     for message in copies(50):
         dedup._thread.call(dedup._take, "c", [message])
     recorder = Recorder(RecorderPlan(name="r", dedups=["d"], directory=str(tmp_path), same_node="call", arrivals=True))
-    recorder._upstreams.set_writers([])
+    recorder._thread.call(recorder._upstreams.set_writers, [])
     hand_over(recorder)
     for message in copies(50):
         if message.line == "a":
