@@ -118,6 +118,9 @@ def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
     for name, actor in sorted(actors.items()):
         remarks = [*actor.get("problems", {}).values(), *filter(None, [actor.get("problem")])]
         remarks += filter(None, [actor.get("engine", {}).get("failure")])
+        remarks += [f"{reader}: too slow, {count} times" for reader, count in actor.get("slow", {}).items()]
+        if actor.get("spill", {}).get("disk_bytes"):
+            remarks.append(f"{actor['spill']['disk_bytes'] // 1_000_000} MB wait on disk")
         for line in actor.get("lines", {}).values() if actor.get("role") == "collector" else ():
             remarks += [f"{symbol}: {reason}" for symbol, reason in line["status"]["refused"].items()]
         lanes = sorted(set(actor.get("lanes", {}).values()))

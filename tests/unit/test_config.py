@@ -215,3 +215,31 @@ def test_a_paper_account_is_that_of_a_backtest() -> None:
         bad = {"name": "s", "strategy": "m:C", "paper": wrong}
         with pytest.raises(ConfigError, match=r"strategies\.0\.paper"):
             check_config({"venues": {"binance-spot": {"symbols": ["BTCUSDT"]}}, "strategies": [bad]}, "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "spinning"),
+    [("", set()), ("busy_poll: true", {"dedup", "strategy", "recorder"}), ("busy_poll: [strategy]", {"strategy"})],
+)
+def test_who_never_sleeps(tmp_path: Path, text: str, spinning: set[str]) -> None:
+    links = load(tmp_path, VENUES + f"links: {{{text}}}\n").links
+    assert {role for role in ("dedup", "strategy", "recorder") if links.spins(role)} == spinning
+
+
+def test_policies_have_defaults_that_suit_their_consumers(tmp_path: Path) -> None:
+    text = VENUES + "strategies: [{name: a, strategy: 'a.b:C'}]\nrecorders: [{directory: /d}]\n"
+    config = load(tmp_path, text)
+    assert (config.strategies[0].policy, config.recorders[0].policy) == ("skip", "spill")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("strategies: [{name: a, strategy: 'a.b:C', policy: spill}]", "strategies.0.policy"),
+        ("recorders: [{directory: /d, policy: conflate}]", "recorders.0.policy"),
+        ("recorders: [{directory: /d, spill_mb: 0}]", "recorders.0.spill_mb"),
+        ("links: {busy_poll: [collector]}", "links.busy_poll"),
+    ],
+)
+def test_a_policy_that_a_consumer_cannot_have_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    assert refused(tmp_path, f"{VENUES}{text}\n").startswith(key)

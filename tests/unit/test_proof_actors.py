@@ -65,7 +65,7 @@ def test_a_recorder_writes_the_proofs_when_it_stops(dedup: Dedup, tmp_path: Path
     for message in copies(50):
         dedup._thread.call(dedup._take, "c", [message])
     recorder = Recorder(RecorderPlan(name="r", dedups=["d"], directory=str(tmp_path), same_node="call", arrivals=True))
-    recorder._upstreams.set_writers([])
+    recorder._thread.call(recorder._upstreams.set_writers, [])
     hand_over(recorder)
     for message in copies(50):
         if message.line == "a":
