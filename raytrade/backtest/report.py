@@ -124,6 +124,7 @@ def _summary(result: Result) -> str:
         ("messages / levels", f"{figures.messages} / {figures.levels}"),
         ("fill model", paper_settings.fill_rule.value),
         ("order / feed latency", f"{_ms(paper_settings.order_latency_ns)} / {_ms(settings.feed_latency_ns)}"),
+        ("market as seen by", settings.site or "all lines, merged"),
         ("parameters", parameters_text(settings.parameters)),
         ("output hash", result.hash),
     ]

@@ -24,6 +24,7 @@ from raytrade.errors import ConfigError
 from raytrade.replay import Player
 from raytrade.rules import rule_of
 from raytrade.storage.recording import Recording, open_recording
+from raytrade.storage.site import Site
 from raytrade.storage.source import TimedEvent
 from raytrade.storage.times import instant_text
 from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
@@ -46,7 +47,9 @@ def run(settings: BacktestSettings, recording: Recording | None = None) -> Resul
     if recording is None:
         recording = open_recording(Path(settings.data))
     backtest = Backtest(settings, interval_of(settings, recording))
-    backtest.play(recording.timed_events(settings.start_ns, settings.end_ns, settings.instruments, images=True))
+    site = Site(recording.directory, settings.site) if settings.site else None
+    interval = settings.start_ns, settings.end_ns
+    backtest.play(recording.timed_events(*interval, settings.instruments, images=True, site=site))
     return backtest.result()
 
 

@@ -31,6 +31,8 @@ class BacktestSettings(msgspec.Struct, frozen=True, kw_only=True):
     instruments: tuple[str, ...] = ("*",)
     paper: PaperSettings = PaperSettings()
     feed_latency_ns: Nanos = 0
+    site: str = ""
+    """See the market when this line had brought it (`raytrade.storage.site`); empty: as the recording merged it."""
     curve_points: int = 500
     """Points of the equity curve."""
 

@@ -30,6 +30,7 @@ from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
 from raytrade.storage.runs import place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
+from raytrade.storage.site import Site
 from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
@@ -236,16 +237,22 @@ class Recording:
         channels: Iterable[Channel | str] | None = None,
         *,
         images: bool = False,
+        site: Site | None = None,
     ) -> Iterator[TimedEvent]:
         """Give what `messages` gives, as events: decoded straight from the columns, which is what plays back fast.
 
+        With a `site` each event comes when that line had brought it.
+
         Raises:
-            ConfigError: a glob takes no instrument, there is no such channel, or a time cannot be read.
+            ConfigError: a glob takes no instrument, there is no such channel, a time cannot be read, or the site did
+                not carry a stream.
             StorageError: a segment cannot be read.
         """
         start_ns, end_ns = interval_ns(start, end)
         keys = self.streams(instruments, channels)
         streams = {key: self._events_from(key, start_ns, is_imaged=images and start is not None) for key in keys}
+        if site is not None:
+            streams = {key: site.seen(key, stream) for key, stream in streams.items()}
         merged = merge(streams)
         return merged if end is None else takewhile(lambda timed: timed[0] < end_ns, merged)
 
