@@ -2,7 +2,8 @@
 
 A reader that is slow only lets its own place fall behind; when the ring has gone past it, the reader gets images
 and a gap. So one bound (bytes and items) covers all readers of a writer, and none delays another. Message `index`
-rests in slot ``index % items_max``: any place is found at once, however far behind it is.
+rests in slot ``index % slots``: any place is found at once, however far behind it is. There are twice as many slots
+as before when they do not suffice, so that their number follows what the bytes allow and not the count of all messages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 
 from raytrade.core.events import Channel
 from raytrade.core.message import Kind, Message
+
+SLOTS_MIN = 1024
 
 
 class MessageRing:
@@ -22,7 +25,7 @@ class MessageRing:
         self.bytes_held = 0
         self.newest: dict[tuple[str, Channel], tuple[int, Message]] = {}
         """Of each stream the last message (of trades: the last trade) and its index, even when the ring let it go."""
-        self._slots: list[Message | None] = []
+        self._slots: list[Message | None] = [None] * min(SLOTS_MIN, items_max)
         self._start = 0
         self._end = 0
 
@@ -38,13 +41,12 @@ class MessageRing:
 
     def append(self, message: Message) -> None:
         """Add a message, letting go of the oldest beyond the bounds."""
-        slots = self._slots
-        if self._end - self._start == self.items_max:
+        held = self._end - self._start
+        if held >= self.items_max:
             self._drop()
-        if self._end < self.items_max:
-            slots.append(message)
-        else:
-            slots[self._end % self.items_max] = message
+        elif held == len(self._slots):
+            self._grow()
+        self._slots[self._end % len(self._slots)] = message
         if message.kind <= Kind.TRADE or message.channel is Channel.BOOK:
             self.newest[message.instrument, message.channel] = (self._end, message)
         self._end += 1
@@ -52,8 +54,21 @@ class MessageRing:
         while self.bytes_held > self.bytes_max:
             self._drop()
 
+    def _grow(self) -> None:
+        """Move the messages, all slots being taken, into twice as many; a reading under way keeps the old ones."""
+        size = len(self._slots)
+        more = min(2 * size, self.items_max)
+        oldest = self._start % size
+        held = self._slots[oldest:] + self._slots[:oldest]
+        slots: list[Message | None] = [None] * more
+        first = self._start % more
+        unwrapped = min(size, more - first)
+        slots[first : first + unwrapped] = held[:unwrapped]
+        slots[: size - unwrapped] = held[unwrapped:]
+        self._slots = slots
+
     def _drop(self) -> None:
-        slot = self._start % self.items_max
+        slot = self._start % len(self._slots)
         oldest = self._slots[slot]
         if oldest is not None:
             self.bytes_held -= len(oldest.raw)
@@ -70,8 +85,9 @@ class MessageRing:
 
     def _walk(self, indices: range) -> Iterator[Message]:
         """What the ring lets go while it is being read is left out."""
-        slots, items_max = self._slots, self.items_max
+        slots = self._slots
+        size = len(slots)
         for index in indices:
-            message = slots[index % items_max]
+            message = slots[index % size]
             if message is not None and index >= self._start:
                 yield message

@@ -43,6 +43,34 @@ def test_bytes_are_bounded_too() -> None:
     assert (ring.start, ring.end, ring.bytes_held) == (7, 10, 3 * each)
 
 
+def test_slots_follow_what_is_held_and_not_what_has_passed() -> None:
+    each = len(message(0).raw)
+    ring = MessageRing(1500 * each, 1_000_000)
+    for number in range(20_000):
+        ring.append(message(number))
+    assert (ring.start, ring.end) == (18_500, 20_000)
+    assert len(ring._slots) == 2048
+    assert sum(slot is not None for slot in ring._slots) == 1500
+    assert numbers(ring.read(0)) == list(range(18_500, 20_000))
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 700, 1023, 1024, 5000])
+@pytest.mark.parametrize("items_max", [1025, 1600, 2048, 3000])
+def test_growing_keeps_the_order_wherever_the_oldest_rests(dropped: int, items_max: int) -> None:
+    each = len(message(0).raw)
+    ring = MessageRing(1024 * each, items_max)
+    for number in range(1024 + dropped):
+        ring.append(message(number))
+    ring.bytes_max = 10_000 * each
+    reading = ring.read(0)
+    assert next(reading).ts_recv_ns == dropped
+    for number in range(1024 + dropped, 6000 + dropped):
+        ring.append(message(number))
+    assert ring.end - ring.start == items_max
+    assert numbers(ring.read(0)) == list(range(6000 + dropped - items_max, 6000 + dropped))
+    assert numbers(reading) == []
+
+
 def test_a_message_larger_than_the_ring_is_not_held() -> None:
     ring = MessageRing(200, 100)
     ring.append(message(0))
