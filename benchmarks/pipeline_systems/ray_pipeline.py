@@ -97,7 +97,10 @@ def pipeline_config(task: Task, same_node: str, copies: int) -> dict[str, Any]:
         "collectors": {"per_node": task.shape.collectors},
         "dedup": {"replicas": copies},
         "strategies": strategies,
-        "recorders": [{"name": f"recorder-{at}", "directory": str(path)} for at, path in enumerate(directories)],
+        # No log of arrivals: the others do not keep one.
+        "recorders": [
+            {"name": f"recorder-{at}", "directory": str(path), "arrivals": False} for at, path in enumerate(directories)
+        ],
         "links": {"same_node": same_node},
     }
 
