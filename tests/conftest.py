@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
@@ -24,12 +26,18 @@ NOTHING_SKIPPED = bool(os.environ.get("RAYTRADE_NO_SKIP"))
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "captures"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one process, what shares a cluster or the imported recordings."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in ("ray", "golden"):
-            item.add_marker(pytest.mark.xdist_group(folder))
+class Folders(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps together, on one process, what shares a cluster or the imported recordings; the rest goes to who is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.split("/")[1]
+        return folder if folder in ("ray", "golden") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Folders:
+    """Divide the tests (``pytest -n 2``)."""
+    return Folders(config, log)
 
 
 @pytest.fixture(scope="session")
