@@ -18,17 +18,20 @@ from traceback import format_exception
 
 import msgspec
 
-from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
 from raytrade.arbitration.stream import RuleBook
+from raytrade.arbitration.words import is_retired
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import (
+    RETIRED,
     BookDelta,
     BookSnapshot,
     Channel,
     Event,
     Flag,
     Gap,
+    Held,
     LineDown,
     LineUp,
     Resynced,
@@ -57,12 +60,14 @@ Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
 
 TRACEBACK_CHARS_MAX = 16_384
+HELD_SHARE = 0.5
+"""What is left of the quality while something is held back."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of an engine."""
 
-    arbiter: ArbiterSettings = ArbiterSettings()
+    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
     paper: PaperSettings = PaperSettings()
     notes_max: int = 1000
     gauges_max: int = 1000
@@ -73,7 +78,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 class _Track:
     """One instrument: its book and what is known about it."""
 
-    __slots__ = ("book", "counts", "doubt", "lines", "quality")
+    __slots__ = ("book", "counts", "doubt", "is_held", "lines", "quality")
 
     def __init__(self, instrument: str, lines: VenueLines) -> None:
         self.book = L2Book(instrument)
@@ -81,6 +86,7 @@ class _Track:
         self.lines = lines
         self.quality = Quality(instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
         self.doubt = ""
+        self.is_held = False
 
 
 class StrategyEngine:
@@ -171,7 +177,8 @@ class StrategyEngine:
     def _receive_rarer(self, line: str, event: Event, now_ns: Nanos) -> None:
         """Take a merged event that is not a plain delta of a LIVE book that is wanted and known."""
         if isinstance(event, LineUp | LineDown):
-            self._hear_of_line(event.venue, line, isinstance(event, LineUp))
+            is_last = isinstance(event, LineDown) and event.cause == RETIRED
+            self._hear_of_line(event.venue, line, isinstance(event, LineUp), is_last)
             return
         channel = Channel.TRADES if isinstance(event, Trade) else getattr(event, "channel", Channel.BOOK)
         if self._streams.accepts(event.instrument, channel):
@@ -303,7 +310,8 @@ class StrategyEngine:
     def _drain(self, now_ns: Nanos) -> None:
         for message in self._arbiter.output():
             if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
-                self._hear_of_line(message.instrument, message.line, message.kind is Kind.LINE_UP)
+                is_up = message.kind is Kind.LINE_UP
+                self._hear_of_line(message.instrument, message.line, is_up, is_retired(message))
             else:
                 self._take(self._track(message.instrument), message, now_ns)
         self._commands.extend(self._arbiter.commands())
@@ -334,6 +342,8 @@ class StrategyEngine:
                 self._take_resynced(track, event, now_ns)
             case Stalled():
                 self._take_stalled(track, event)
+            case Held():
+                self._take_held(track, event)
             case _:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
@@ -347,13 +357,16 @@ class StrategyEngine:
             track.doubt = ""
         else:
             counts.updates += 1
-            if line not in track.lines.heard and not flags & Flag.SPLICE:
-                self._hear_of_line(split_instrument(event.instrument)[0], line, True)
+            if track.lines.is_new(line) and not flags & Flag.SPLICE:
+                track.lines.hear(line, True)
+                self._judge_all(track.lines)
         if self._observer is not None:
             kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
             self._observer(kind, event.instrument, id_prev, event.id_last, flags)
         if book.state is BookState.LIVE:
-            self._show(track, was_live, now_ns)
+            is_news = track.is_held or not was_live
+            track.is_held = False
+            self._show(track, is_news, now_ns)
 
     def _run_orders(self, now_ns: Nanos) -> None:
         """Let the orders act that are due before `now_ns`, each at its own time."""
@@ -362,11 +375,11 @@ class StrategyEngine:
             self.broker.receive_timeout(due_ns)
             self._pump()
 
-    def _show(self, track: _Track, was_live: bool, now_ns: Nanos) -> None:
+    def _show(self, track: _Track, is_news: bool, now_ns: Nanos) -> None:
         """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
         self.broker.receive_book(track.book.instrument, now_ns)
         self._pump()
-        if not was_live:
+        if is_news:
             self._judge(track)
         self._call(self._strategy.on_book, track.book)
         self._pump()
@@ -398,9 +411,16 @@ class StrategyEngine:
         self._judge(track)
         self._pump()
 
+    def _take_held(self, track: _Track, held: Held) -> None:
+        """Something is held back; a replica that is behind what is known here says nothing new."""
+        if held.channel is Channel.BOOK and held.id_last >= track.book.id_last:
+            track.is_held = True
+            self._judge(track)
+            self._pump()
+
     def _doubt(self, track: _Track, channel: Channel, why: str) -> None:
         if channel is Channel.BOOK:
-            track.doubt = why
+            track.doubt, track.is_held = why, False
             track.book.invalidate()
 
     def _take_resynced(self, track: _Track, resynced: Resynced, now_ns: Nanos) -> None:
@@ -414,13 +434,17 @@ class StrategyEngine:
 
     # Quality.
 
-    def _hear_of_line(self, venue: str, line: str, is_up: bool) -> None:
+    def _hear_of_line(self, venue: str, line: str, is_up: bool, is_last: bool) -> None:
+        """Take word of a line; after its last one it is not missed."""
         lines = self._lines_of(venue)
-        if lines.hear(line, is_up):
-            for track in list(self._tracks.values()):
-                if track.lines is lines:
-                    self._judge(track)
-            self._pump()
+        if lines.retire(line) if is_last else lines.hear(line, is_up):
+            self._judge_all(lines)
+
+    def _judge_all(self, lines: VenueLines) -> None:
+        for track in list(self._tracks.values()):
+            if track.lines is lines:
+                self._judge(track)
+        self._pump()
 
     def _judge(self, track: _Track) -> None:
         """Work out the quality, and tell the strategy if it is another."""
@@ -491,6 +515,9 @@ def _quality_of(track: _Track) -> Quality:
     book, lines, left = track.book, track.lines, track.lines.left
     value = lines.share() if book.state is BookState.LIVE else 0.0
     match book.state:
+        case BookState.LIVE if track.is_held:
+            value *= HELD_SHARE
+            reason = "an update is held back, others that follow on may be missing"
         case BookState.LIVE:
             reason = f"{left} of {lines.most} lines up" if lines.most else "no word of lines"
         case BookState.STALE:
