@@ -42,7 +42,7 @@ from raytrade.core.instrument import Filter, split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
-from raytrade.strategy.base import Context, Notebook, Quality, Strategy
+from raytrade.strategy.base import Context, Notebook, Strategy
 from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.lines import VenueLines
@@ -51,17 +51,15 @@ from raytrade.strategy.paper import PaperBroker
 from raytrade.strategy.statistics import (
     BookTexts,
     EngineStatistics,
-    InstrumentCounts,
     statistics_of,
     texts_of,
 )
+from raytrade.strategy.tracks import Track, quality_of
 
 Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
 
 TRACEBACK_CHARS_MAX = 16_384
-HELD_SHARE = 0.5
-"""What is left of the quality while something is held back."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,20 +71,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     gauges_max: int = 1000
     cascade_max: int = 10_000
     """Fills and refusals that follow from answers to others; a strategy that goes in circles is stopped."""
-
-
-class _Track:
-    """One instrument: its book and what is known about it."""
-
-    __slots__ = ("book", "counts", "doubt", "is_held", "lines", "quality")
-
-    def __init__(self, instrument: str, lines: VenueLines) -> None:
-        self.book = L2Book(instrument)
-        self.counts = InstrumentCounts()
-        self.lines = lines
-        self.quality = Quality(instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
-        self.doubt = ""
-        self.is_held = False
 
 
 class StrategyEngine:
@@ -112,8 +96,8 @@ class StrategyEngine:
         self._context = Context(self.broker, self.books, self._open_book, self._notebook)
         self._observer = observer
         self._on_book = strategy.on_book
-        self._tracks: dict[str, _Track] = {}
-        self._merged: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
+        self._merged: dict[str, Track] = {}
         self._venues: dict[str, VenueLines] = {}
         self._commands: list[EngineCommand] = []
         self._latency = Histogram()
@@ -293,11 +277,11 @@ class StrategyEngine:
     def _open_book(self, instrument: str) -> L2Book:
         return self._track(instrument).book
 
-    def _track(self, instrument: str) -> _Track:
+    def _track(self, instrument: str) -> Track:
         track = self._tracks.get(instrument)
         if track is None:
             lines = self._lines_of(split_instrument(instrument)[0])
-            track = self._tracks[instrument] = _Track(instrument, lines)
+            track = self._tracks[instrument] = Track(instrument, lines)
             self.books[instrument] = track.book
         return track
 
@@ -316,7 +300,7 @@ class StrategyEngine:
                 self._take(self._track(message.instrument), message, now_ns)
         self._commands.extend(self._arbiter.commands())
 
-    def _take(self, track: _Track, message: Message, now_ns: Nanos) -> None:
+    def _take(self, track: Track, message: Message, now_ns: Nanos) -> None:
         """Take one message of the merged stream."""
         if message.flags & Flag.UNAPPLIED:
             track.counts.unapplied += 1
@@ -326,7 +310,7 @@ class StrategyEngine:
             self._latency.record(now_ns - event.ts_recv_ns)
         self._take_event(track, event, (message.flags, message.line), now_ns)
 
-    def _take_event(self, track: _Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
+    def _take_event(self, track: Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
         """Take one event of the merged stream; `origin`: its flags, and the line that it came over."""
         if origin[0] & Flag.UNAPPLIED:
             track.counts.unapplied += 1
@@ -347,7 +331,7 @@ class StrategyEngine:
             case _:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
-    def _apply(self, track: _Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
+    def _apply(self, track: Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
         book, counts, (flags, line) = track.book, track.counts, origin
         was_live = book.state is BookState.LIVE
         book.apply(event)
@@ -375,7 +359,7 @@ class StrategyEngine:
             self.broker.receive_timeout(due_ns)
             self._pump()
 
-    def _show(self, track: _Track, is_news: bool, now_ns: Nanos) -> None:
+    def _show(self, track: Track, is_news: bool, now_ns: Nanos) -> None:
         """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
         self.broker.receive_book(track.book.instrument, now_ns)
         self._pump()
@@ -384,7 +368,7 @@ class StrategyEngine:
         self._call(self._strategy.on_book, track.book)
         self._pump()
 
-    def _take_trade(self, track: _Track, trade: Trade, now_ns: Nanos) -> None:
+    def _take_trade(self, track: Track, trade: Trade, now_ns: Nanos) -> None:
         track.counts.trades += 1
         track.counts.last_trade_id = trade.sequence
         self.broker.receive_trade(trade, now_ns)
@@ -397,33 +381,33 @@ class StrategyEngine:
 
     # Doubt and proof.
 
-    def _take_gap(self, track: _Track, gap: Gap) -> None:
+    def _take_gap(self, track: Track, gap: Gap) -> None:
         track.counts.gaps += 1
         self._doubt(track, gap.channel, "gap")
         self._call(self._strategy.on_gap, gap)
         self._judge(track)
         self._pump()
 
-    def _take_stalled(self, track: _Track, stalled: Stalled) -> None:
+    def _take_stalled(self, track: Track, stalled: Stalled) -> None:
         track.counts.stalls += 1
         self._doubt(track, stalled.channel, "stalled")
         self._call(self._strategy.on_stalled, stalled)
         self._judge(track)
         self._pump()
 
-    def _take_held(self, track: _Track, held: Held) -> None:
+    def _take_held(self, track: Track, held: Held) -> None:
         """Something is held back; a replica that is behind what is known here says nothing new."""
         if held.channel is Channel.BOOK and held.id_last >= track.book.id_last:
             track.is_held = True
             self._judge(track)
             self._pump()
 
-    def _doubt(self, track: _Track, channel: Channel, why: str) -> None:
+    def _doubt(self, track: Track, channel: Channel, why: str) -> None:
         if channel is Channel.BOOK:
             track.doubt, track.is_held = why, False
             track.book.invalidate()
 
-    def _take_resynced(self, track: _Track, resynced: Resynced, now_ns: Nanos) -> None:
+    def _take_resynced(self, track: Track, resynced: Resynced, now_ns: Nanos) -> None:
         track.counts.resyncs += 1
         if resynced.channel is Channel.BOOK:
             track.doubt = ""
@@ -446,9 +430,9 @@ class StrategyEngine:
                 self._judge(track)
         self._pump()
 
-    def _judge(self, track: _Track) -> None:
+    def _judge(self, track: Track) -> None:
         """Work out the quality, and tell the strategy if it is another."""
-        quality = _quality_of(track)
+        quality = quality_of(track)
         if quality != track.quality:
             track.quality = quality
             self._call(self._strategy.on_quality, quality)
@@ -509,19 +493,3 @@ class StrategyEngine:
         self._call(self._strategy.on_stop)
         if not self._stopped:
             self._end()
-
-
-def _quality_of(track: _Track) -> Quality:
-    book, lines, left = track.book, track.lines, track.lines.left
-    value = lines.share() if book.state is BookState.LIVE else 0.0
-    match book.state:
-        case BookState.LIVE if track.is_held:
-            value *= HELD_SHARE
-            reason = "an update is held back, others that follow on may be missing"
-        case BookState.LIVE:
-            reason = f"{left} of {lines.most} lines up" if lines.most else "no word of lines"
-        case BookState.STALE:
-            reason = track.doubt
-        case BookState.SYNCING:
-            reason = "no snapshot yet"
-    return Quality(instrument=book.instrument, value=value, copies_left=left, reason=reason)
