@@ -7,7 +7,7 @@ from typing import Any
 
 from raytrade.config import Config, RecorderConfig, StrategyConfig
 from raytrade.errors import ConfigError
-from raytrade.pipeline.planning import recorder_base, strategy_base
+from raytrade.pipeline.planning import dedup_bases, keeps_arrivals, recorder_base, strategy_base
 from raytrade.pipeline.shares import shares_of
 
 FIXED = (("dedup", "shards"), ("collectors", "service_timeout_s"), ("collectors", "egress"), ("links", ""))
@@ -44,6 +44,8 @@ def replaced(old: Config, new: Config) -> list[str]:
     """Give the shares and actors that are there before and after, but not the same: each needs a new generation."""
     before = {share.name: share.endpoint for share in shares_of(old)}
     names = [share.name for share in shares_of(new) if before.get(share.name, share.endpoint) != share.endpoint]
+    if keeps_arrivals(old) is not keeps_arrivals(new):
+        names += dedup_bases(new)
     names += [strategy_base(new, name) for name in _changed(old.strategies, new.strategies)]
     names += [recorder_base(new, name) for name in _changed(old.recorders, new.recorders)]
     return names

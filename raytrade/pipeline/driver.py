@@ -184,6 +184,8 @@ def start(config: Config, allow_degraded: bool = False, note: Callable[[str], No
     was_running = config.name in running_pipelines()
     if not was_running:
         plan_pipeline(config, live_nodes(), allow_degraded)
+    else:
+        ensure_version(config.name)
     handle = _supervisor_of(config)
     driver = f"{socket.gethostname()}:{os.getpid()}"
     changes = list(_get(handle.begin.remote(to_json(config), driver, allow_degraded), CALL_TIMEOUT_S))
@@ -395,6 +397,7 @@ def drain(pipeline: str, text: str, note: Callable[[str], None]) -> Node:
     """
     node = find_node(text)
     for name in _meant(pipeline):
+        ensure_version(name)
         handle = supervisor(name)
         for actor in _get(handle.drain.remote(node.node_id), CALL_TIMEOUT_S):
             note(f"{actor}: is to leave {node.node_id[:12]}")

@@ -255,7 +255,7 @@ def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Plac
                 same_node=config.links.same_node,
                 busy_poll=config.links.spins("dedup"),
                 links=config.links.settings(),
-                arrivals=any(recorder.arrivals for recorder in config.recorders),
+                arrivals=keeps_arrivals(config),
             )
             placed = places.choose(plan, base, fitting, f"{config.name}/{shard}", taken)
             taken |= {places.domain(placement.node) for placement in placed}
@@ -267,10 +267,20 @@ def _dedup_base(config: Config, shard: int, replica: int) -> str:
     return f"{config.name}-dedup-{shard}-{'abcd'[replica]}"
 
 
+def dedup_bases(config: Config) -> list[str]:
+    """Give the names of all dedup replicas in their first generation."""
+    shards, replicas = range(config.dedup.shards), range(config.dedup.replicas)
+    return [_dedup_base(config, shard, replica) for shard in shards for replica in replicas]
+
+
 def dedup_names(config: Config, standing: Standing) -> list[str]:
     """Give the names of all dedup replicas, wherever they are."""
-    shards, replicas = range(config.dedup.shards), range(config.dedup.replicas)
-    return [standing.named(_dedup_base(config, shard, replica)) for shard in shards for replica in replicas]
+    return [standing.named(base) for base in dedup_bases(config)]
+
+
+def keeps_arrivals(config: Config) -> bool:
+    """Tell whether the dedups keep a log of every copy: they must, if any recorder records it."""
+    return any(recorder.arrivals for recorder in config.recorders)
 
 
 # Consumers.

@@ -14,6 +14,7 @@ from raytrade.demo.nodes import Nodes
 from raytrade.emulator import Truth
 from raytrade.errors import ConfigError
 from raytrade.pipeline import driver
+from raytrade.pipeline.subscription import View
 from tests.ray.running import Running, data_of, running, until
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -46,6 +47,7 @@ def test_moves_lose_nothing(nodes: Nodes, tmp_path: Path) -> None:
         assert len(homes(pipeline, "collector")) == 2, "two copies on three nodes"
         with pytest.raises(ConfigError, match="there is none: "):
             driver.drain("moves", "no-such-node", lambda _: None)
+        view = View("moves", ("binance-spot:*/book",))
         crowded = next(iter(homes(pipeline, "dedup") & homes(pipeline, "collector")))
         before, told = lines(pipeline), list[str]()
         driver.drain("moves", crowded[:12], told.append)
@@ -53,6 +55,9 @@ def test_moves_lose_nothing(nodes: Nodes, tmp_path: Path) -> None:
         assert crowded not in homes(pipeline, "collector") | homes(pipeline, "dedup") | homes(pipeline, "strategy")
         assert len(lines(pipeline)) == 2 and lines(pipeline) != before
         until(pipeline.is_redundant, "all linked again")
+        until(lambda: view.status()["up"] == sorted(pipeline.actors("dedup")), "who only looks follows the new dedups")
+        until(lambda: view.ladder("binance-spot:BTCUSDT", 1)["is_live"], "and has a book")
+        view.close()
         until(lambda: quality(pipeline) == (1.0, 2), "what was moved is not missed")
         pipeline.let_flow()
         data = data_of("moves", pipeline.exchanges, tmp_path, BOTH)

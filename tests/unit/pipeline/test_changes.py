@@ -64,6 +64,19 @@ def test_a_changed_consumer_is_replaced_and_one_with_other_labels_only_moved() -
     assert replaced(config(), config(recorders=[{"directory": "/tmp/other"}])) == ["test-recorder-recorder"]
 
 
+def test_dedups_that_must_keep_a_log_of_arrivals_are_replaced() -> None:
+    without = config(recorders=[{"directory": "/tmp/recording", "arrivals": False}])
+    assert replaced(without, config()) == ["test-dedup-0-a", "test-dedup-0-b", "test-recorder-recorder"]
+    assert replaced(without, without) == []
+
+
+def test_changed_alerts_are_told_and_replace_nothing() -> None:
+    louder = config(alerts={"redundancy": 3})
+    assert replaced(config(), louder) == []
+    [told] = describe(config(), louder)
+    assert told.startswith("alerts: ") and told.partition(" -> ")[2].startswith("webhook='' redundancy=3 ")
+
+
 def test_every_difference_is_told() -> None:
     new = config(
         2,
