@@ -36,6 +36,8 @@ RESTART_POLLS = 60
 RESTART_POLL_S = 0.25
 MOVE_TIMEOUT_S = 180.0
 MOVE_POLL_S = 0.5
+LINK_POLLS = 50
+LINK_POLL_S = 0.1
 NODE_PREFIX_MIN = 4
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 
@@ -202,6 +204,8 @@ def start(config: Config, allow_degraded: bool = False, note: Callable[[str], No
         raise
     if changes:
         wait_moved(handle, lambda: {}, note, f"change of {config.name}")
+    if not was_running:
+        _wait_linked(handle)
     _get(handle.settled.remote(driver), CALL_TIMEOUT_S)
     return Started(names, changes, was_running)
 
@@ -246,6 +250,18 @@ def _wait_ready(actors: dict[str, Any]) -> None:
     answers = {name: handle.status.remote() for name, handle in actors.items()}
     for name, answer in answers.items():
         _get(answer, START_TIMEOUT_S, name)
+
+
+def _wait_linked(handle: Any) -> None:
+    """Wait a while until the consumers hear the dedups: of trades that come before, they get nothing."""
+    patience = threading.Event()
+    for _ in range(LINK_POLLS):
+        actors = dict(_get(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
+        dedups = {name for name, actor in actors.items() if actor.get("role") == "dedup"}
+        consumers = [actor for actor in actors.values() if actor.get("role") in ("strategy", "recorder")]
+        if all(dedups <= set(actor["up"]) for actor in consumers):
+            return
+        patience.wait(LINK_POLL_S)
 
 
 def _abandon(handle: Any) -> None:
