@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import Channel
@@ -31,9 +31,16 @@ from raytrade.venues.protocol import Subscription
 MEGABYTE = 1024 * 1024
 GIGABYTE = 1024 * MEGABYTE
 MERGE_KEY = "<<"
+COPIES_MAX = 64
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
 Amount = Annotated[Decimal, Field(strict=False, allow_inf_nan=False)]
+
+
+def _redundancy(value: object) -> object:
+    if value != "all" and not (isinstance(value, int) and 1 <= value <= COPIES_MAX):
+        raise ValueError(f"must be all, or a number from 1 to {COPIES_MAX}")
+    return value
 
 
 class _Section(BaseModel):
@@ -41,10 +48,18 @@ class _Section(BaseModel):
 
 
 class VenueConfig(_Section):
-    """What to collect of one venue; the addresses only to override the venue's own."""
+    """What to collect of one venue; the addresses only to override the venue's own.
+
+    `redundancy`: on how many nodes, each in another failure domain, every line runs; ``all`` of the collectors' nodes
+    by default. `shares`: over how many lines the symbols are divided, by a stable hash. `weight_per_minute`: request
+    weight that all collectors together may spend; by default half of what the venue states.
+    """
 
     symbols: list[str] = Field(min_length=1)
     channels: list[Literal["book", "trades"]] = ["book", "trades"]
+    redundancy: Annotated[Literal["all"] | int, BeforeValidator(_redundancy)] = "all"
+    shares: int = Field(default=1, ge=1, le=256)
+    weight_per_minute: int = Field(default=0, ge=0)
     ws_url: str = ""
     rest_url: str = ""
 
@@ -100,7 +115,7 @@ class EgressConfig(_Section):
 
 
 class CollectorsConfig(_Section):
-    """Every node with these labels runs `per_node` collectors, each with a line to every venue.
+    """Every node with these labels runs `per_node` collectors, each with lines to the venues that fall to it.
 
     A subscription that is not served within `service_timeout_s` is reported as refused. Of `egress` the first entry
     that covers a line says how it leaves its host.
@@ -254,7 +269,7 @@ class AlertsConfig(_Section):
 
 
 class Config(_Section):
-    """A pipeline."""
+    """A pipeline. `failure_domain`: the node label whose values fail apart (zone, region, network); else each node."""
 
     name: Name = "raytrade"
     venues: dict[str, VenueConfig] = Field(min_length=1)
@@ -264,6 +279,7 @@ class Config(_Section):
     recorders: list[RecorderConfig] = []
     links: LinksConfig = LinksConfig()
     alerts: AlertsConfig = AlertsConfig()
+    failure_domain: str = Field(default="", max_length=63)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
@@ -344,9 +360,16 @@ def check_config(data: object, path: str) -> Config:
             for symbol in part.symbols:
                 check_symbol(symbol)
             machine.endpoints(part.ws_url, part.rest_url, part.subscriptions())
+            _check_weight(venue, part)
         except ConfigError as error:
             raise ConfigError(path, f"venues.{venue}", f"{error.key}: {error.problem}") from None
     return config
+
+
+def _check_weight(venue: str, part: VenueConfig) -> None:
+    weight = find_venue(venue).limits.snapshot_weight
+    if part.weight_per_minute and part.weight_per_minute < weight:
+        raise ConfigError("", "weight_per_minute", f"one book costs {weight} of the venue's request weight")
 
 
 def _first_error(error: ValidationError, path: str) -> ConfigError:

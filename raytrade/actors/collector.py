@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 import msgspec
+import ray
 import uvloop
 
 from raytrade.actors.incidents import Incidents
@@ -42,21 +43,51 @@ _log = logging.getLogger("raytrade.links")
 
 
 class LinePlan(msgspec.Struct, frozen=True):
-    """A line to open: its name, its venue, what is subscribed on it, and how it leaves the host."""
+    """A line to open: name, venue, what is subscribed on it, slot of the rotation, and how it leaves the host."""
 
     name: str
     venue: str
     endpoint: Endpoint
+    slot: int = 0
     egress: Egress = Egress()
 
 
+class BudgetPlan(msgspec.Struct, frozen=True):
+    """What a collector may spend of a venue's request weight in a minute (0: no limit), see `WeightBudget`."""
+
+    weight_max: int = 0
+    turn: int = 0
+    turns: int = 1
+
+
+class CollectorWork(msgspec.Struct, frozen=True):
+    """What a collector is to run from now on."""
+
+    lines: list[LinePlan]
+    budgets: dict[str, BudgetPlan]
+
+
 class CollectorPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collector is to do."""
+    """What a collector is to do. `is_late`: others run already and may have spent of its budgets."""
 
     name: str
     lines: list[LinePlan]
     links: LinkSettings = LinkSettings()
     service_timeout_ns: Nanos = SERVICE_TIMEOUT_NS
+    budgets: dict[str, BudgetPlan] = {}
+    is_late: bool = False
+
+    @property
+    def work(self) -> CollectorWork:
+        """Give the part that may change while it runs."""
+        return CollectorWork(self.lines, self.budgets)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A line that a collector runs. `is_served`: it is up and delivers all its books."""
+
+    plan: LinePlan
+    is_served: bool
 
 
 class Collector:
@@ -66,31 +97,48 @@ class Collector:
         self.plan = plan
         self._clock = SystemClock()
         self._loop = uvloop.new_event_loop()
+        self._plans = {line.name: line for line in plan.lines}
         self._budgets: dict[str, WeightBudget] = {}
         self._incidents = Incidents(plan.name)
+        self._grant(plan.budgets, plan.is_late or ray.get_runtime_context().was_current_actor_reconstructed)
         self._lines = {line.name: self._line(line) for line in plan.lines}
         self._line_books = LineBooks(rule_of)
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._line_books.images, self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns: Nanos = 0
         self._pumping = False
-        self._running: list[asyncio.Task[None]] = []
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
         self._thread.start()
 
     def _line(self, plan: LinePlan) -> Line:
         spec = find_venue(plan.venue)
-        budget = self._budgets.setdefault(plan.venue, WeightBudget(spec.limits.weight_per_minute_max))
+        budget = self._budgets.setdefault(plan.venue, WeightBudget(0))
         machine = spec.machine(plan.venue, plan.endpoint)
         machine.service_timeout_ns = self.plan.service_timeout_ns
-        return Line(plan.name, machine, self._clock, budget, spec.limits.connection_life_s, plan.egress)
+        life_s = spec.limits.connection_life_s
+        return Line(plan.name, machine, self._clock, budget, life_s, plan.egress, plan.slot)
+
+    def _grant(self, budgets: dict[str, BudgetPlan], is_late: bool) -> None:
+        now_ns = self._clock.now_ns()
+        for venue, part in budgets.items():
+            budget = self._budgets.get(venue)
+            if budget is not None:
+                budget.limit(part.weight_max, part.turn, part.turns, now_ns)
+                continue
+            budget = self._budgets[venue] = WeightBudget(part.weight_max, part.turn, part.turns)
+            if is_late:
+                budget.begin_late(find_venue(venue).limits.snapshot_weight, now_ns)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._running = [self._loop.create_task(line.run(self._deliver)) for line in self._lines.values()]
-        for task in self._running:
-            task.add_done_callback(_end_process_on_failure)
+        for line in self._lines.values():
+            self._start(line)
         self._loop.run_forever()
+
+    def _start(self, line: Line) -> None:
+        task = self._running[line.name] = self._loop.create_task(line.run(self._deliver))
+        task.add_done_callback(_end_process_on_failure)
 
     # On the event loop.
 
@@ -157,12 +205,40 @@ class Collector:
         for line in self._lines.values():
             symbols = {subscription.symbol for subscription in line.machine.endpoint.subscriptions}
             if line.machine.venue == venue and symbol in symbols and line.status.is_up:
+                budget, weight = self._budgets[venue], find_venue(venue).limits.snapshot_weight
+                if weight and budget.wait_ns(weight, self._clock.now_ns()):
+                    budget.counts.refused += 1
+                    return False
                 line.request_snapshot(symbol, self._deliver)
                 return True
         return False
 
+    async def _run_lines(self, work: CollectorWork) -> None:
+        """Open what is new, give up what is gone; what stays is not touched but for its slot."""
+        self._grant(work.budgets, True)
+        wanted = {plan.name: plan for plan in work.lines}
+        for name in [name for name in self._lines if name not in wanted]:
+            self._retire(name)
+        for name, plan in wanted.items():
+            if name in self._lines:
+                self._lines[name].slot = plan.slot
+            else:
+                self._lines[name] = self._line(plan)
+                self._start(self._lines[name])
+        self._plans = wanted
+
+    def _retire(self, name: str) -> None:
+        line, task = self._lines.pop(name), self._running.pop(name)
+        task.remove_done_callback(_end_process_on_failure)
+        task.cancel()
+        line.close()
+        line.retire(self._deliver)
+
+    async def _held(self) -> list[Held]:
+        return [Held(self._plans[name], line.is_served) for name, line in self._lines.items()]
+
     async def _status(self) -> dict[str, Any]:
-        egress = {line.name: msgspec.to_builtins(line.egress) for line in self.plan.lines}
+        egress = {name: msgspec.to_builtins(plan.egress) for name, plan in self._plans.items()}
         return {
             "name": self.plan.name,
             "role": "collector",
@@ -179,14 +255,21 @@ class Collector:
             },
             "problems": self._publisher.problems(),
             "slow": dict(self._publisher.episodes),
+            "budgets": self._budget_counts(),
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
             "ring_bytes": self._publisher.ring.bytes_held,
             **self._incidents.status(),
         }
 
+    def _budget_counts(self) -> dict[str, Any]:
+        now_ns = self._clock.now_ns()
+        for venue, budget in self._budgets.items():
+            budget.wait_ns(find_venue(venue).limits.snapshot_weight, now_ns)
+        return {venue: msgspec.to_builtins(budget.counts) for venue, budget in self._budgets.items()}
+
     async def _stop(self) -> None:
-        for task in self._running:
+        for task in self._running.values():
             task.remove_done_callback(_end_process_on_failure)
             task.cancel()
         for line in self._lines.values():
@@ -210,8 +293,19 @@ class Collector:
         return int(self._on_loop(self._open(opening, reader)))
 
     def request_snapshot(self, instrument: str) -> bool:
-        """Ask the venue for a fresh book; it goes out to all readers. False if no line is up for it."""
+        """Ask the venue for a fresh book; it goes out to all readers.
+
+        False if no line is up for it, or the budget of the venue is spent: another collector may do better.
+        """
         return bool(self._on_loop(self._request_snapshot(instrument)))
+
+    def run_lines(self, work: bytes) -> None:
+        """Run these lines and no others from now on, within these budgets; may be called again with the same."""
+        self._on_loop(self._run_lines(msgspec.msgpack.decode(work, type=CollectorWork)))
+
+    def held(self) -> bytes:
+        """Give the lines that run, as a list of `Held`."""
+        return msgspec.msgpack.encode(self._on_loop(self._held()))
 
     def status(self) -> dict[str, Any]:
         """Give the state of lines and links."""

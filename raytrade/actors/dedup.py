@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from concurrent.futures import Future
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import ray
 
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
-from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration.silence import REVIEW_NS, SilenceWatch
 from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown, Stalled
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown, LineUp, Stalled
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
 from raytrade.core.metrics import Histogram
+from raytrade.core.rendezvous import ranked
 from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import checked_image
@@ -49,7 +51,7 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     busy_poll: bool = False
     links: LinkSettings = LinkSettings()
-    arbiter: ArbiterSettings = ArbiterSettings()
+    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
     arrivals: bool = False
 
 
@@ -68,6 +70,9 @@ class Dedup:
         self._unheard: dict[str, tuple[str, Message]] = {}
         self._asked: dict[str, int] = {}
         self._arrivals = ArrivalLog(plan.name, secrets.randbits(62) | 1) if plan.arrivals else None
+        self._refused: dict[str, str] = {}
+        self._silence = SilenceWatch()
+        self._reviewed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
         template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
@@ -84,6 +89,9 @@ class Dedup:
         if due_ns is not None and now_ns >= due_ns:
             self._arbiter.receive_timeout(now_ns)
         self._give_out(now_ns)
+        if now_ns - self._reviewed_ns >= REVIEW_NS:
+            self._reviewed_ns = now_ns
+            self._watch_silence(now_ns)
         self._publisher.pump(now_ns)
         for note in self._publisher.notes():
             _log.warning("%s: %s", self.plan.name, note)
@@ -94,6 +102,18 @@ class Dedup:
             self._arrivals.cut(now_ns)
         due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
         return min(due) if due else None
+
+    def _watch_silence(self, now_ns: Nanos) -> None:
+        """Tell consumers of lines that say nothing while others flow; for the arbiter such a line is as it was."""
+        lines = {line: message.instrument for lines in self._lines_of.values() for line, message in lines.items()}
+        for word in self._silence.review(self._arbiter.statistics(), lines.keys(), now_ns):
+            venue = lines[word.line]
+            cause = f"silent for {word.silent_ns // MILLISECOND} ms while other lines flow"
+            down = LineDown(venue=venue, cause=cause, ts_recv_ns=now_ns)
+            event = down if word.is_silent else LineUp(venue=venue, ts_recv_ns=now_ns)
+            message = parse(encode(event, word.line))
+            self._publisher.append([message])
+            self._unbooked.append(message)
 
     def _take(self, collector: str, data: bytes) -> None:
         now_ns = self._thread.clock.now_ns()
@@ -157,17 +177,35 @@ class Dedup:
         """
         if rule_of(instrument, Channel.BOOK).in_band:
             self._upstreams.request_images({instrument}, now_ns)
-        collectors = sorted(self._upstreams.up())
-        if not collectors:
+        collectors = ranked(instrument, self._upstreams.up())
+        if collectors:
+            attempt = self._asked[instrument] = self._asked.get(instrument, -1) + 1
+            first = attempt % len(collectors)
+            self._ask(instrument, reason, collectors[first:] + collectors[:first])
+
+    def _ask(self, instrument: str, reason: str, collectors: list[str]) -> None:
+        """Ask the first; one without a line for it, or with its budget spent, says no, and the next is asked."""
+        handle = self._upstreams.handle(collectors[0])
+        if handle is None:
+            self._answered(instrument, reason, collectors, False)
             return
-        attempt = self._asked[instrument] = self._asked.get(instrument, -1) + 1
-        name = collectors[(crc32(instrument.encode()) + attempt) % len(collectors)]
-        handle = self._upstreams.handle(name)
-        if handle is not None:
-            handle.request_snapshot.remote(instrument)
-            self._upstreams.incidents.note(
-                Incident.SNAPSHOT_ASKED, now_ns, instrument=instrument, collector=name, reason=reason
-            )
+        answer = handle.request_snapshot.remote(instrument).future()
+
+        def hand_on(done: Future[bool]) -> None:
+            has_agreed = not done.cancelled() and done.exception() is None and done.result()
+            self._thread.post(self._answered, instrument, reason, collectors, has_agreed)
+
+        answer.add_done_callback(hand_on)
+
+    def _answered(self, instrument: str, reason: str, collectors: list[str], has_agreed: bool) -> None:
+        if has_agreed:
+            self._refused.pop(instrument, None)
+            now_ns, asked = self._thread.clock.now_ns(), {"instrument": instrument, "collector": collectors[0]}
+            self._upstreams.incidents.note(Incident.SNAPSHOT_ASKED, now_ns, **asked, reason=reason)
+        elif len(collectors) > 1:
+            self._ask(instrument, reason, collectors[1:])
+        else:
+            self._refused[instrument] = "no collector can ask for a book now: no line, or the request budget is spent"
 
     def _keep_books(self) -> None:
         """Apply what went out to the books that images are made of: after sending, and many at a time.
@@ -255,19 +293,32 @@ class Dedup:
                 leads.setdefault(line, Histogram()).merge(part.lead)
 
     def _head(self) -> dict[str, Any]:
+        now_ns = self._thread.clock.now_ns()
         return {
             "name": self.plan.name,
             "role": "dedup",
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "up": sorted(self._upstreams.up()),
-            "problems": self._upstreams.problems() | self._publisher.problems(),
+            "problems": self._upstreams.problems()
+            | self._refused
+            | self._arbiter.alarms(now_ns)
+            | self._publisher.problems(),
+            "silent": self._silence.silent,
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
             "slow": dict(self._publisher.episodes),
             "ring_bytes": self._publisher.ring.bytes_held,
             **self._upstreams.incidents.status(),
+        }
+
+    def _readiness(self) -> dict[str, list[str]]:
+        self._keep_books()
+        return {
+            "up": self._upstreams.up(),
+            "lines": [line for lines in self._lines_of.values() for line in lines],
+            "live": [name for name, book in self._books.items() if book.state is BookState.LIVE],
         }
 
     # Called by Ray.
@@ -292,6 +343,10 @@ class Dedup:
     def set_collectors(self, names: list[str]) -> None:
         """Follow these collectors and no others."""
         self._thread.post(self._upstreams.set_writers, names)
+
+    def readiness(self) -> dict[str, list[str]]:
+        """Give the collectors whose links are up, the lines that are, and the books that can be used."""
+        return dict(self._thread.call(self._readiness))
 
     def images(self, filters: list[str]) -> bytes:
         """Give the state of the wanted streams as messages."""

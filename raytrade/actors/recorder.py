@@ -289,6 +289,10 @@ class Recorder:
         if self._feed is not None:
             self._feed.set_dedups(names)
 
+    def readiness(self) -> dict[str, list[str]]:
+        """Give the dedups whose links are up, and the streams of which something has come."""
+        return dict(self._thread.call(lambda: {"up": self._upstreams.up(), "live": list(self._coverage)}))
+
     def flush(self) -> str:
         """Write everything taken so far; gives the problem, or an empty text."""
         self._thread.call(self._intake.push)

@@ -14,6 +14,7 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MAILBOX_ITEMS_MAX, MachineThread
 from raytrade.arbitration import SnapshotWanted
+from raytrade.core.book import BookState
 from raytrade.core.clock import Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Flag
@@ -157,6 +158,10 @@ class StrategyActor:
             }
         return accounts
 
+    def _readiness(self) -> dict[str, list[str]]:
+        live = [name for name, book in self._engine.books.items() if book.state is BookState.LIVE]
+        return {"up": self._upstreams.up(), "live": live}
+
     # Called by Ray.
 
     def receive_batch(self, dedup: str, data: bytes) -> None:
@@ -170,6 +175,10 @@ class StrategyActor:
     def status(self) -> dict[str, Any]:
         """Give the state of the strategy, its streams and links."""
         return dict(self._thread.call(self._status))
+
+    def readiness(self) -> dict[str, list[str]]:
+        """Give the dedups whose links are up, and the books that can be used."""
+        return dict(self._thread.call(self._readiness))
 
     def books(self) -> dict[str, dict[str, Any]]:
         """Give the books in full depth as decimal text: for checks, not for trading."""

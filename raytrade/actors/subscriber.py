@@ -52,7 +52,8 @@ class Subscriber:
         self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
-        self._upstreams.set_writers(plan.dedups)
+        self._dedups = plan.dedups
+        self._upstreams.set_writers(self._dedups)
         self._thread.start()
 
     # On the machine thread.
@@ -112,7 +113,7 @@ class Subscriber:
                 ts_recv_ns=now_ns,
             )
             self._append(parse(encode(gap, self.plan.name)))
-        self._upstreams.set_writers(self.plan.dedups)
+        self._upstreams.set_writers(self._dedups)
 
     def _give(self, bytes_max: int) -> bytes:
         if self._is_overrun:
@@ -128,6 +129,11 @@ class Subscriber:
             if message.kind in _DATA:
                 self._last[message.stream] = message.id_last
         return b"".join(pieces)
+
+    def _set_dedups(self, names: list[str]) -> None:
+        self._dedups = names
+        if not self._is_overrun:
+            self._upstreams.set_writers(names)
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -149,6 +155,10 @@ class Subscriber:
     def take(self, bytes_max: int) -> bytes:
         """Give the next messages, about `bytes_max` of them; empty if there are none now."""
         return bytes(self._thread.call(self._give, bytes_max))
+
+    def set_dedups(self, names: list[str]) -> None:
+        """Follow these dedups and no others."""
+        self._thread.post(self._set_dedups, names)
 
     def status(self) -> dict[str, Any]:
         """Give the state of the queue and the links."""

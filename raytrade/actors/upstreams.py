@@ -136,6 +136,7 @@ class Upstreams:
         """Follow these writers and no others."""
         for name in [name for name in self._readers if name not in names]:
             del self._readers[name]
+            self._problems.pop(name, None)
             if self._told.pop(name, False):
                 self._on_change(name, False, self._thread.clock.now_ns())
         for name in names:
@@ -241,11 +242,13 @@ class Upstreams:
     def _opened(self, name: str, writer_id: int, problem: str, now_ns: Nanos) -> None:
         self._opening.discard(name)
         reader = self._readers.get(name)
+        if reader is None:
+            return
         if problem:
             if self._problems.get(name) != problem:
                 _log.warning("%s: no link to %s: %s", self._name, name, problem)
             self._problems[name] = problem
-        elif reader is not None:
+        else:
             reader.opened(writer_id, now_ns)
             self._problems.pop(name, None)
 

@@ -111,6 +111,10 @@ class Viewer:
         """Give the best `depth` levels a side as text, best first, and the last trades, oldest first."""
         return dict(self._thread.call(self._ladder, instrument, depth))
 
+    def set_dedups(self, names: list[str]) -> None:
+        """Follow these dedups and no others."""
+        self._thread.post(self._upstreams.set_writers, names)
+
     def status(self) -> dict[str, Any]:
         """Give the state of the links."""
         up = sorted(self._upstreams.up())

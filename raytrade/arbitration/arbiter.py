@@ -6,6 +6,8 @@ calls `receive_timeout` when `deadline_ns` has come, and drains `output` and `co
 
 from __future__ import annotations
 
+import msgspec
+
 from raytrade.arbitration.chain import ChainStream
 from raytrade.arbitration.lead import LeadStream
 from raytrade.arbitration.newest import NewestStream
@@ -21,7 +23,9 @@ from raytrade.arbitration.stream import (
     StreamKey,
 )
 from raytrade.arbitration.trades import TradeStream
+from raytrade.arbitration.words import LineWords
 from raytrade.core.clock import Nanos
+from raytrade.core.events import Held
 from raytrade.core.message import Kind, Message
 
 DEFAULT_SETTINGS = ArbiterSettings()
@@ -37,38 +41,49 @@ class Arbiter:
         self._outlet = Outlet(name)
         self._streams: dict[StreamKey, StreamArbiter] = {}
         self._timers: dict[StreamKey, Nanos] = {}
-        self._lines: dict[str, bool] = {}
+        self._words = LineWords()
+        self._holds: dict[StreamKey, _Hold] = {}
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one message from `line`; word of some other line (from behind an arbiter) is passed on once."""
         if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
             self._receive_line(line, message, now_ns)
             return
+        if message.kind is Kind.HELD:
+            if self._settings.held_ns:
+                self._outlet.messages.append(message)
+            return
         key = (message.instrument, message.channel)
         stream = self._streams.get(key)
         if stream is None:
             stream = self._open(key)
         stream.receive(line, message, now_ns)
-        self._watch(key, stream)
+        self._watch(key, stream, now_ns)
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """A line of this arbiter is connected."""
         for key, stream in self._streams.items():
             stream.receive_line_up(line, now_ns)
-            self._watch(key, stream)
+            self._watch(key, stream, now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
-        """A line of this arbiter is lost."""
+        """A line of this arbiter is lost, and with it what it said of lines behind it."""
+        self._end_line(line, now_ns)
+        self._outlet.messages += self._words.lose(line)
+
+    def _end_line(self, line: str, now_ns: Nanos) -> None:
         for key, stream in self._streams.items():
             stream.receive_line_down(line, now_ns)
-            self._watch(key, stream)
+            self._watch(key, stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """`deadline_ns` has passed."""
         for key in [key for key, due_ns in self._timers.items() if due_ns <= now_ns]:
             stream = self._streams[key]
-            stream.receive_timeout(now_ns)
-            self._watch(key, stream)
+            due_ns = stream.deadline_ns()
+            if due_ns is not None and due_ns <= now_ns:
+                stream.receive_timeout(now_ns)
+            self._watch(key, stream, now_ns)
 
     def deadline_ns(self) -> Nanos | None:
         """When `receive_timeout` is due."""
@@ -88,6 +103,15 @@ class Arbiter:
         """Give the counts per stream; a live view."""
         return {key: stream.counts for key, stream in self._streams.items()}
 
+    def alarms(self, now_ns: Nanos) -> dict[str, str]:
+        """Give what is wrong with instruments that needed a fresh book again and again, until they are calm."""
+        calm_ns = now_ns - self._settings.calm_ns
+        return {
+            instrument: stream.counts.alarm
+            for (instrument, _), stream in self._streams.items()
+            if stream.counts.alarm and stream.counts.asked_ns > calm_ns
+        }
+
     def is_holding(self) -> bool:
         """Tell whether any stream holds messages back that may still go out."""
         return any(stream.is_holding for stream in self._streams.values())
@@ -105,10 +129,10 @@ class Arbiter:
     def _receive_line(self, line: str, message: Message, now_ns: Nanos) -> None:
         is_up = message.kind is Kind.LINE_UP
         if message.line == line:
-            (self.receive_line_up if is_up else self.receive_line_down)(line, now_ns)
-        if self._lines.get(message.line) is not is_up:
-            self._lines[message.line] = is_up
-            self._outlet.messages.append(message)
+            (self.receive_line_up if is_up else self._end_line)(line, now_ns)
+        news = self._words.hear(line, message)
+        if news is not None:
+            self._outlet.messages.append(news)
 
     def _open(self, key: StreamKey) -> StreamArbiter:
         rule = self._rules(*key)
@@ -125,12 +149,40 @@ class Arbiter:
         self._streams[key] = stream
         return stream
 
-    def _watch(self, key: StreamKey, stream: StreamArbiter) -> None:
+    def _watch(self, key: StreamKey, stream: StreamArbiter, now_ns: Nanos) -> None:
         due_ns = stream.deadline_ns()
+        if self._settings.held_ns and (stream.is_holding or key in self._holds):
+            hold_ns = self._watch_hold(key, stream, now_ns)
+            due_ns = hold_ns if due_ns is None else min(due_ns, hold_ns or due_ns)
         if due_ns is not None:
             self._timers[key] = due_ns
         elif key in self._timers:
             del self._timers[key]
+
+    def _watch_hold(self, key: StreamKey, stream: StreamArbiter, now_ns: Nanos) -> Nanos | None:
+        """Tell of what is held back for too long, once; gives when that will be."""
+        if not stream.is_holding:
+            self._holds.pop(key, None)
+            return None
+        last_id = stream.counts.last_id or 0
+        hold = self._holds.get(key)
+        if hold is None or hold.last_id != last_id:
+            hold = self._holds[key] = _Hold(now_ns + self._settings.held_ns, last_id)
+        if hold.is_told:
+            return None
+        if now_ns < hold.due_ns:
+            return hold.due_ns
+        hold.is_told = True
+        self._outlet.emit(Held(instrument=key[0], channel=key[1], id_last=last_id, ts_recv_ns=now_ns))
+        return None
+
+
+class _Hold(msgspec.Struct):
+    """Something is held back behind `last_id`; when to tell."""
+
+    due_ns: Nanos
+    last_id: int
+    is_told: bool = False
 
 
 def line_totals(streams: dict[StreamKey, StreamCounts]) -> dict[str, LineCounts]:

@@ -56,7 +56,7 @@ class ChainStream:
         self._lateness = Lateness(self.counts)
         self._ts_venue_ns: Nanos = 0
         self._suspect_since_ns: Nanos | None = None
-        self._requests = SnapshotRequests(stream[0], outlet, settings)
+        self._requests = SnapshotRequests(stream[0], outlet, settings, self.counts)
 
     # Inputs.
 

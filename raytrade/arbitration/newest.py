@@ -18,7 +18,7 @@ class NewestStream:
         self._newest: tuple[Nanos, int] = (-1, -1)
         self._up: dict[str, bool] = {}
         self._stalled = False
-        self._requests = SnapshotRequests(stream[0], outlet, settings)
+        self._requests = SnapshotRequests(stream[0], outlet, settings, self.counts)
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Give the book out if it is newer than all before."""

@@ -70,7 +70,7 @@ class Standby:
         self.counts = StreamCounts()
         self._outlet = outlet
         self._settings = settings
-        self._requests = SnapshotRequests(stream[0], outlet, settings)
+        self._requests = SnapshotRequests(stream[0], outlet, settings, self.counts)
         self._lines: dict[str, _Line] = {}
         self._lead: str | None = None
         self._left: L2Book | None = None

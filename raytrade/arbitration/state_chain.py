@@ -80,7 +80,7 @@ class StateChain:
         self._outlet = outlet
         self._settings = settings
         self._book = book
-        self._requests = SnapshotRequests(stream[0], outlet, settings)
+        self._requests = SnapshotRequests(stream[0], outlet, settings, self.counts)
         self._lines: dict[str, _Line] = {}
         self._live = False
         self._covered = True

@@ -61,6 +61,16 @@ class ArbiterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Only stale ids with newer venue times for this long: the venue has restarted its ids."""
     snapshot_retry_ns: Nanos = 2 * SECOND
     snapshot_retry_ns_max: Nanos = 60 * SECOND
+    held_ns: Nanos = 0
+    """Tell consumers (`Held`) when something is held back for longer than this; 0: never, and pass no such word on."""
+    snapshot_burst: int = 8
+    """So many snapshots may be asked for at once when they are needed; the next ones wait as repeated requests do."""
+    calm_ns: Nanos = 120 * SECOND
+    """Without a request for this long (longer than they ever wait), a stream is taken for healthy again."""
+
+
+HELD_NS = 50 * MILLISECOND
+"""What is held back for longer is worth a word to strategies."""
 
 
 class SnapshotWanted(msgspec.Struct, frozen=True):
@@ -97,6 +107,9 @@ class StreamCounts(msgspec.Struct):
     checksums_ok: int = 0
     checksums_failed: int = 0
     held_max: int = 0
+    asked: int = 0
+    asked_ns: Nanos = 0
+    alarm: str = ""
     first_id: int | None = None
     last_id: int | None = None
     lines: dict[str, LineCounts] = {}
@@ -134,22 +147,40 @@ class Outlet:
 
 
 class SnapshotRequests:
-    """Asks for snapshots of one instrument, again after a growing time until one was of use."""
+    """Asks for snapshots of one instrument, again after a growing time until one was of use.
 
-    def __init__(self, instrument: str, outlet: Outlet, settings: ArbiterSettings) -> None:
+    A snapshot that was of use ends the waiting, but not for ever: a venue whose snapshots and updates contradict each
+    other would be asked without end. After `snapshot_burst` requests, none of them a calm time after the one before,
+    the growing time holds between all requests and the alarm is given.
+    """
+
+    def __init__(self, instrument: str, outlet: Outlet, settings: ArbiterSettings, counts: StreamCounts) -> None:
         self.due_ns: Nanos | None = None
         self._instrument = instrument
         self._outlet = outlet
         self._settings = settings
+        self._counts = counts
         self._wait_ns = settings.snapshot_retry_ns
+        self._run = 0
 
     def ask(self, now_ns: Nanos, reason: str) -> None:
-        """Ask, unless an answer to the last request may still come."""
+        """Ask, unless an answer to the last request may still come or too much was asked already."""
         if self.due_ns is not None and now_ns < self.due_ns:
             return
+        counts, settings = self._counts, self._settings
+        if now_ns - counts.asked_ns >= settings.calm_ns:
+            self._run, self._wait_ns, counts.alarm = 0, settings.snapshot_retry_ns, ""
+        if self._run >= settings.snapshot_burst:
+            counts.alarm = f"{self._run} books asked for in a row, none was good for long ({reason})"
+            if now_ns < counts.asked_ns + self._wait_ns:
+                self.due_ns = counts.asked_ns + self._wait_ns
+                return
         self._outlet.commands.append(SnapshotWanted(self._instrument, reason))
+        self._run += 1
+        counts.asked += 1
+        counts.asked_ns = now_ns
         self.due_ns = now_ns + self._wait_ns
-        self._wait_ns = min(2 * self._wait_ns, self._settings.snapshot_retry_ns_max)
+        self._wait_ns = min(2 * self._wait_ns, settings.snapshot_retry_ns_max)
 
     def expect(self, now_ns: Nanos) -> None:
         """A snapshot should come by itself; if it does not, ask when the time of a request has passed."""
@@ -164,7 +195,9 @@ class SnapshotRequests:
 
     def cancel(self) -> None:
         """Nothing is wanted any more."""
-        self.due_ns, self._wait_ns = None, self._settings.snapshot_retry_ns
+        self.due_ns = None
+        if self._run < self._settings.snapshot_burst:
+            self._wait_ns = self._settings.snapshot_retry_ns
 
 
 class Hole:

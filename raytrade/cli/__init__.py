@@ -22,8 +22,10 @@ from raytrade.cli import (
     exporting,
     monitoring,
     pipelines,
+    planning,
     proofs,
     reading,
+    selftesting,
     simulation,
     top,
     ui,
@@ -49,12 +51,14 @@ watching.register(app)
 monitoring.register(app)
 top.register(app)
 ui.register(app)
+planning.register(app)
 demonstration.register(app)
 captures.register(app)
 emulation.register(app)
 exporting.register(app)
 proofs.register(app)
 reading.register(app)
+selftesting.register(app)
 simulation.register(app)
 chaos.register(app)
 venues.register(app)

@@ -17,6 +17,9 @@ from raytrade.errors import ConfigError, PipelineError
 
 Pipeline = Annotated[str, typer.Option("--pipeline", help="Name of the pipeline, if more than one runs.")]
 Address = Annotated[str, typer.Option("--address", help="Ray cluster to join.")]
+AllowDegraded = Annotated[
+    bool, typer.Option("--allow-degraded", help="Accept too few failure domains for the redundancy asked.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
@@ -32,22 +35,31 @@ def run(
     config_path: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml")],
     address: Annotated[str, typer.Option("--address", help="Ray cluster to join; 'local' starts one here.")] = "",
     seconds: Annotated[float, typer.Option(help="On a local Ray: stop after this time; 0: at Ctrl-C.")] = 0.0,
+    allow_degraded: AllowDegraded = False,
 ) -> None:
     """Run a pipeline: join the Ray cluster that runs here, or start a local Ray.
 
-    On a joined cluster the pipeline is started and this command ends. On a Ray of its own it stays, and at Ctrl-C
-    drains and stops the pipeline and leaves complete files.
+    On a joined cluster the pipeline is started and this command ends; where it runs already, what is different in
+    the file is changed, and nothing else is touched. On a Ray of its own it stays, and at Ctrl-C drains and stops the
+    pipeline and leaves complete files.
 
     Example: raytrade run examples/pipeline.yaml
     """
-    driver = load_driver()
+    from raytrade.selftest import default_store, refuse_bold
+
     config = load_config(config_path)
+    try:
+        refuse_bold(config, default_store())
+    except ConfigError as error:
+        raise ConfigError(str(config_path), error.key, error.problem) from None
+    driver = load_driver()
     is_ours = _connect(config, address, driver)
     try:
-        names = driver.start(config)
+        started = driver.start(config, allow_degraded, lambda text: print(text, flush=True))
     except ConfigError as error:
         raise ConfigError(error.path or str(config_path), error.key, error.problem) from None
-    print(f"pipeline {config.name}: {len(names)} actors up: {', '.join(names)}", flush=True)
+    how = " (changed)" if started.changes else " (as before)" if started.was_running else ""
+    print(f"pipeline {config.name}: {len(started.names)} actors up{how}: {', '.join(started.names)}", flush=True)
     if is_ours:
         _wait(seconds)
         print("draining", flush=True)

@@ -103,6 +103,10 @@ def _parts(found: dict[str, Any], latency: bool) -> list[Any]:
     if latency:
         return [latency_table(found["actors"])]
     parts: list[Any] = [f"pipeline {found['name']}", actor_table(found["actors"]), line_table(found["actors"])]
+    parts += [f"request budget {name}: {counts}" for name, counts in budget_totals(found["actors"]).items()]
+    parts += [f"drained: node {node_id[:12]}" for node_id in found["drained"]]
+    parts += [f"moving: {name} {reason}" for name, reason in found["waiting"].items()]
+    parts += [f"[yellow]degraded: {problem}[/]" for problem in found["degraded"]]
     parts += [f"[red]problem: {problem}[/]" for problem in found["problems"]]
     return parts + [f"[red]alert: {one['alert']}: {one['subject']}[/]" for one in found["alerts"]["firing"]]
 
@@ -137,11 +141,27 @@ def line_table(actors: dict[str, dict[str, Any]]) -> Table:
     for actor in actors.values():
         for name, line in actor.get("lines", {}).items() if actor.get("role") == "collector" else ():
             given: dict[str, Any] = next((d["lines"][name] for d in dedups if name in d["lines"]), {})
-            row = [name, "yes" if line["status"]["is_up"] else line["status"]["last_reason"] or "no"]
+            up = "silent" if any(name in dedup.get("silent", ()) for dedup in dedups) else "yes"
+            row = [name, up if line["status"]["is_up"] else line["status"]["last_reason"] or "no"]
             row += [str(line["counts"][key]) for key in ("frames", "undecodable")] + [str(line["status"]["reconnects"])]
             row += [str(given.get(key, "")) for key in ("wins", "duplicates", "gaps_seen", "gaps_healed")]
             table.add_row(*row)
     return table
+
+
+def budget_totals(actors: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Say what all collectors together spent of each venue's request weight in the last minute."""
+    totals: dict[str, dict[str, int]] = {}
+    for actor in actors.values():
+        for venue, counts in actor.get("budgets", {}).items():
+            total = totals.setdefault(venue, dict.fromkeys(counts, 0))
+            for key, value in counts.items():
+                total[key] += value
+    return {
+        venue: f"{total['spent']} of {total['weight_max']} spent in a minute, {total['refused']} requests refused"
+        for venue, total in totals.items()
+        if total["weight_max"]
+    }
 
 
 # The stream.

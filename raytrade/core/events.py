@@ -22,6 +22,8 @@ import msgspec
 from raytrade.core.clock import Nanos
 
 Levels = tuple[int, ...]
+RETIRED = "retired"
+"""The cause of the last `LineDown` of a line that is not wanted any more: it does not count as lost."""
 
 
 class Channel(IntEnum):
@@ -173,4 +175,13 @@ class Stalled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ts_recv_ns: Nanos = 0
 
 
-Event = BookSnapshot | BookDelta | Trade | Gap | Resynced | LineUp | LineDown | Stalled
+class Held(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What comes after `id_last` waits for something that is missing: for a while the book may be old."""
+
+    instrument: str
+    channel: Channel
+    id_last: int
+    ts_recv_ns: Nanos = 0
+
+
+Event = BookSnapshot | BookDelta | Trade | Gap | Resynced | LineUp | LineDown | Stalled | Held

@@ -24,6 +24,7 @@ from raytrade.core.events import (
     Flag,
     Gap,
     GapKind,
+    Held,
     Levels,
     LineDown,
     LineUp,
@@ -35,7 +36,7 @@ from raytrade.core.events import (
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 from raytrade.errors import MalformedBatch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of this layout; carried in every batch, see `raytrade.links`."""
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -64,6 +65,7 @@ class Kind(IntEnum):
     LINE_UP = 6
     LINE_DOWN = 7
     STALLED = 8
+    HELD = 9
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -216,11 +218,14 @@ def encode_trade(event: Trade, line: str) -> bytes:
     return b"".join((header, name, source, body, tail))
 
 
-def _encode_note(kind: Kind, line: str, event: Gap | Resynced | LineUp | LineDown | Stalled, tail: object) -> bytes:
+Note = Gap | Resynced | LineUp | LineDown | Stalled | Held
+
+
+def _encode_note(kind: Kind, line: str, event: Note, tail: object) -> bytes:
     subject = event.venue if isinstance(event, LineUp | LineDown) else event.instrument
     channel = Channel.BOOK if isinstance(event, LineUp | LineDown) else event.channel
     id_prev = event.id_prev if isinstance(event, Gap) else 0
-    id_last = event.id_last if isinstance(event, Gap | Resynced) else 0
+    id_last = event.id_last if isinstance(event, Gap | Resynced | Held) else 0
     epoch = event.epoch if isinstance(event, Gap | Resynced) else 0
     name, source, text = _name_bytes(subject), _name_bytes(line), msgspec.msgpack.encode(tail)
     length = HEADER.size + len(name) + len(source) + len(text)
@@ -246,6 +251,8 @@ def encode(event: Event, line: str) -> bytes:
             return _encode_note(Kind.LINE_DOWN, line, event, event.cause)
         case Stalled():
             return _encode_note(Kind.STALLED, line, event, event.cause)
+        case Held():
+            return _encode_note(Kind.HELD, line, event, None)
 
 
 def parse(raw: bytes) -> Message:
@@ -417,7 +424,7 @@ _GAP_TAIL = msgspec.msgpack.Decoder(tuple[int, str, tuple[str, ...]])
 _TEXT_TAIL = msgspec.msgpack.Decoder(str)
 
 
-def _decode_note(message: Message) -> Gap | Resynced | LineUp | LineDown | Stalled:
+def _decode_note(message: Message) -> Note:
     name, channel, ts_recv_ns = message.instrument, message.channel, message.ts_recv_ns
     try:
         match message.kind:
@@ -442,6 +449,8 @@ def _decode_note(message: Message) -> Gap | Resynced | LineUp | LineDown | Stall
                     ts_recv_ns=ts_recv_ns,
                     epoch=message.epoch,
                 )
+            case Kind.HELD:
+                return Held(instrument=name, channel=channel, id_last=message.id_last, ts_recv_ns=ts_recv_ns)
             case Kind.LINE_UP:
                 return LineUp(venue=name, ts_recv_ns=ts_recv_ns)
             case Kind.LINE_DOWN:

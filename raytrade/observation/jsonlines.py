@@ -10,6 +10,7 @@ from raytrade.core.events import (
     Event,
     Flag,
     Gap,
+    Held,
     Levels,
     LineDown,
     LineUp,
@@ -51,7 +52,7 @@ def fields_of(event: Event, line: str) -> dict[str, Any]:
             return _note(event, line)
 
 
-def _note(event: Resynced | Stalled | LineUp | LineDown, line: str) -> dict[str, Any]:
+def _note(event: Resynced | Stalled | Held | LineUp | LineDown, line: str) -> dict[str, Any]:
     match event:
         case Resynced():
             head = {"event": "resynced", "instrument": event.instrument, "channel": event.channel.name.lower()}
@@ -59,6 +60,9 @@ def _note(event: Resynced | Stalled | LineUp | LineDown, line: str) -> dict[str,
         case Stalled():
             head = {"event": "stalled", "instrument": event.instrument, "channel": event.channel.name.lower()}
             return {**head, "cause": event.cause, "ts_recv_ns": event.ts_recv_ns}
+        case Held():
+            head = {"event": "held", "instrument": event.instrument, "channel": event.channel.name.lower()}
+            return {**head, "id_last": event.id_last, "ts_recv_ns": event.ts_recv_ns}
         case LineUp():
             return {"event": "line_up", "venue": event.venue, "line": line, "ts_recv_ns": event.ts_recv_ns}
         case LineDown():

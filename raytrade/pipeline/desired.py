@@ -12,11 +12,17 @@ _NAMESPACE = b"raytrade"
 
 
 class Desired(msgspec.Struct, frozen=True):
-    """`given`: the configuration as it was started; `config`: as it is now; `nodes`: the node of each actor."""
+    """What a pipeline is to be.
+
+    `given`: the configuration as the driver gave it last; `config`: with all that was attached since. `nodes`: the node
+    of each actor. `generations`: see `raytrade.pipeline.planning.Standing`.
+    """
 
     given: bytes
     config: bytes
     nodes: dict[str, str] = {}
+    generations: dict[str, int] = {}
+    drained: list[str] = []
 
 
 def save(pipeline: str, desired: Desired) -> None:

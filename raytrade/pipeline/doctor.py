@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 
 from raytrade.config import Config
 from raytrade.core.clock import Nanos
+from raytrade.errors import ConfigError
 from raytrade.observation.health import (
     DiskFacts,
     Finding,
@@ -48,18 +49,16 @@ def examine_cluster(config: Config | None) -> list[Finding]:
     nodes = live_nodes()
     findings = [finding for node in nodes for finding in _examine_node(node, here, config)]
     if config is not None:
-        _, problems = plan_what_fits(config, nodes, {})
-        findings += [
-            Finding(
-                subject="cluster",
-                check="placement",
-                level=Level.BAD,
-                text=str(problem),
-                remedy="start a node with these labels (ray start --labels), or change the labels in the configuration",
-            )
-            for problem in problems
-        ]
+        plan = plan_what_fits(config, nodes)
+        labels = "start a node with these labels (ray start --labels), or change the labels in the configuration"
+        domains = "start nodes in other failure domains, or accept fewer with raytrade run --allow-degraded"
+        findings += [_placement(problem, Level.BAD, labels) for problem in plan.problems]
+        findings += [_placement(problem, Level.WARNING, domains) for problem in plan.degraded]
     return findings
+
+
+def _placement(problem: ConfigError, level: Level, remedy: str) -> Finding:
+    return Finding(subject="cluster", check="placement", level=level, text=str(problem), remedy=remedy)
 
 
 def addresses(config: Config) -> list[str]:

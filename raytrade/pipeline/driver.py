@@ -11,8 +11,10 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
+import msgspec
 import ray
 from ray._private import worker
 from ray.exceptions import ActorUnavailableError, RayError
@@ -21,7 +23,7 @@ from raytrade import __version__
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
 from raytrade.errors import ConfigError, PipelineError, RaytradeError
-from raytrade.pipeline.planning import NODE_ID, plan_pipeline
+from raytrade.pipeline.planning import NODE_ID, Node, plan_pipeline
 from raytrade.pipeline.problems import error_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
@@ -32,6 +34,11 @@ REACH_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 120.0
 RESTART_POLLS = 60
 RESTART_POLL_S = 0.25
+MOVE_TIMEOUT_S = 180.0
+MOVE_POLL_S = 0.5
+LINK_POLLS = 50
+LINK_POLL_S = 0.1
+NODE_PREFIX_MIN = 4
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
 
 
@@ -158,27 +165,70 @@ def supervisor_name(pipeline: str) -> str:
     return f"{pipeline}-supervisor"
 
 
-def start(config: Config) -> list[str]:
-    """Start a pipeline; gives the names of its actors when all answer. One that runs so already is left as it is.
+class Started(msgspec.Struct, frozen=True):
+    """A pipeline that runs as its configuration says: the actors' names, and what had to be changed for it."""
+
+    names: list[str]
+    changes: list[str] = []
+    was_running: bool = False
+
+
+def start(config: Config, allow_degraded: bool = False, note: Callable[[str], None] = lambda text: None) -> Started:
+    """Start a pipeline, or join the one of that name and change what is different; returns when all answer.
+
+    `allow_degraded`: place copies in one failure domain where there are too few. `note` is told of the progress.
 
     Raises:
-        ConfigError: it cannot be placed, an actor refuses its plan, or the name is that of another configuration.
-        PipelineError: an actor does not come up. Nothing is left behind.
+        ConfigError: it cannot be placed, an actor refuses its plan, something is changed that cannot be while it runs,
+            or another driver is at work.
+        PipelineError: an actor does not come up. In every case what ran before runs on.
     """
-    plan_pipeline(config, live_nodes())
-    is_running = config.name in running_pipelines()
+    was_running = config.name in running_pipelines()
+    if not was_running:
+        plan_pipeline(config, live_nodes(), allow_degraded)
+    else:
+        ensure_version(config.name)
     handle = _supervisor_of(config)
-    if is_running and _get(handle.configuration.remote(), CALL_TIMEOUT_S) != to_json(config):
-        problem = "runs already with another configuration: stop it first, or give this one another name"
-        raise ConfigError("", f"name {config.name!r}", problem)
+    driver = f"{socket.gethostname()}:{os.getpid()}"
+    changes = list(_get(handle.begin.remote(to_json(config), driver, allow_degraded), CALL_TIMEOUT_S))
+    for change in changes:
+        note(change)
     try:
-        names = _get(handle.reconcile.remote(), START_TIMEOUT_S)
+        names = list(_get(handle.reconcile.remote(), START_TIMEOUT_S))
         _wait_ready(_get(handle.actors.remote(), CALL_TIMEOUT_S))
     except RaytradeError:
-        if not is_running:
+        if was_running:
+            _get(handle.revert.remote(driver), CALL_TIMEOUT_S)
+        else:
             _abandon(handle)
         raise
-    return list(names)
+    if changes:
+        wait_moved(handle, lambda: {}, note, f"change of {config.name}")
+    if not was_running:
+        _wait_linked(handle)
+    _get(handle.settled.remote(driver), CALL_TIMEOUT_S)
+    return Started(names, changes, was_running)
+
+
+def wait_moved(handle: Any, more: Callable[[], dict[str, str]], note: Callable[[str], None], what: str) -> None:
+    """Wait until nothing is pending at the supervisor, nor in `more`; tells `note` of each thing begun and done.
+
+    Raises:
+        PipelineError: something still is after `MOVE_TIMEOUT_S`; names it. It goes on behind.
+    """
+    patience = threading.Event()
+    pending: dict[str, str] = {}
+    for _ in range(int(MOVE_TIMEOUT_S / MOVE_POLL_S)):
+        before, pending = pending, dict(_get(handle.pending.remote(), CALL_TIMEOUT_S)) | more()
+        for name in before.keys() - pending.keys():
+            note(f"{name}: done")
+        for name in pending.keys() - before.keys():
+            note(f"{name}: {pending[name]}")
+        if not pending:
+            return
+        patience.wait(MOVE_POLL_S)
+    left = "; ".join(f"{name}: {why}" for name, why in pending.items())
+    raise PipelineError(f"{what}: not finished after {MOVE_TIMEOUT_S:.0f} s, goes on: {left}")
 
 
 def _supervisor_of(config: Config) -> Any:
@@ -200,6 +250,18 @@ def _wait_ready(actors: dict[str, Any]) -> None:
     answers = {name: handle.status.remote() for name, handle in actors.items()}
     for name, answer in answers.items():
         _get(answer, START_TIMEOUT_S, name)
+
+
+def _wait_linked(handle: Any) -> None:
+    """Wait a while until the consumers hear the dedups: of trades that come before, they get nothing."""
+    patience = threading.Event()
+    for _ in range(LINK_POLLS):
+        actors = dict(_get(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
+        dedups = {name for name, actor in actors.items() if actor.get("role") == "dedup"}
+        consumers = [actor for actor in actors.values() if actor.get("role") in ("strategy", "recorder")]
+        if all(dedups <= set(actor["up"]) for actor in consumers):
+            return
+        patience.wait(LINK_POLL_S)
 
 
 def _abandon(handle: Any) -> None:
@@ -325,6 +387,54 @@ def attach(pipeline: str, strategy: StrategyConfig) -> str:
 def detach(pipeline: str, name: str) -> str:
     """Remove a strategy from a running pipeline."""
     return str(_get(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
+
+
+def find_node(text: str) -> Node:
+    """Give the live node that is meant by the beginning of its id, its name or its address.
+
+    Raises:
+        ConfigError: none, or several.
+    """
+    nodes = live_nodes()
+    found = [node for node in nodes if text in (node.name, node.address)]
+    found = found or [node for node in nodes if len(text) >= NODE_PREFIX_MIN and node.node_id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{node.node_id[:12]} ({node.name}, {node.address})" for node in found or nodes)
+    raise ConfigError("", f"node {text!r}", f"{'fits several' if found else 'there is none'}: {there}")
+
+
+def drain(pipeline: str, text: str, note: Callable[[str], None]) -> Node:
+    """Move everything off a node, make before break, and give it nothing until `undrain`; of all pipelines or of one.
+
+    Raises:
+        ConfigError: no such node, or nothing else can take over.
+        PipelineError: it is not empty in time.
+    """
+    node = find_node(text)
+    for name in _meant(pipeline):
+        ensure_version(name)
+        handle = supervisor(name)
+        for actor in _get(handle.drain.remote(node.node_id), CALL_TIMEOUT_S):
+            note(f"{actor}: is to leave {node.node_id[:12]}")
+        wait_moved(handle, partial(_left_on, handle, node), note, f"drain of {node.node_id[:12]}")
+    return node
+
+
+def _left_on(handle: Any, node: Node) -> dict[str, str]:
+    return dict.fromkeys(_get(handle.on_node.remote(node.node_id), CALL_TIMEOUT_S), "is still there")
+
+
+def _meant(pipeline: str) -> list[str]:
+    """Give the pipelines meant; an empty name means all, of which there must be one for `supervisor` to say so."""
+    return [pipeline] if pipeline else running_pipelines() or [""]
+
+
+def undrain(pipeline: str, text: str) -> tuple[Node, bool]:
+    """Let a node have its share again; tells whether it was drained."""
+    node = find_node(text)
+    handles = [supervisor(name) for name in _meant(pipeline)]
+    return node, any([_get(handle.undrain.remote(node.node_id), CALL_TIMEOUT_S) for handle in handles])
 
 
 def stop(pipeline: str) -> list[str]:

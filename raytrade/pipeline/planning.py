@@ -1,4 +1,4 @@
-"""Who runs where: a pure function of the configuration and the nodes."""
+"""Who runs where: a pure function of the configuration, the nodes, and what stands already."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
 from raytrade.config import MEGABYTE, Config, Labels, RecorderConfig, StrategyConfig
 from raytrade.core.clock import SECOND
+from raytrade.core.rendezvous import choose, ranked
 from raytrade.errors import ConfigError
 from raytrade.links.policy import Policy
+from raytrade.pipeline.shares import Share, budgets, rotation_slots, shares_of
 from raytrade.transport.egress import Egress
-from raytrade.venues import find_venue
-from raytrade.venues.sockets import sockets_of
 
 NODE_ID = "ray.io/node-id"
+NO_DOMAIN = "(no label)"
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -28,93 +29,190 @@ class Node(msgspec.Struct, frozen=True):
 
     node_id: str
     labels: Labels
+    name: str = ""
+    address: str = ""
 
     def has(self, labels: Labels) -> bool:
         """Tell whether the node carries all of `labels`."""
         return all(self.labels.get(key) == value for key, value in labels.items())
 
+    def domain(self, label: str) -> str:
+        """Give the failure domain: the value of `label`, one for all nodes without it, or the node itself."""
+        return self.labels.get(label, NO_DOMAIN) if label else self.node_id
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a plan goes on from.
+
+    `nodes`: where each actor runs. `generations`: the number of each actor and share that was replaced while the
+    pipeline ran, so that old and new have different names. `drained`: nodes that get nothing any more.
+    """
+
+    nodes: Mapping[str, str] = {}
+    generations: Mapping[str, int] = {}
+    drained: frozenset[str] = frozenset()
+
+    def named(self, base: str) -> str:
+        """Give the name of the present generation."""
+        generation = self.generations.get(base, 1)
+        return base if generation == 1 else f"{base}~{generation}"
+
 
 class Placement(msgspec.Struct, frozen=True):
-    """An actor and the node it belongs on."""
+    """An actor and the node it belongs on. `base` is its name in every generation, `why` the reason for people."""
 
     plan: ActorPlan
     node: Node
+    base: str
+    why: str = ""
 
 
-def plan_pipeline(config: Config, nodes: list[Node]) -> list[Placement]:
+class Plan(msgspec.Struct, frozen=True):
+    """What can be placed; what cannot, and why; and what runs with fewer failure domains than were asked for."""
+
+    placements: list[Placement]
+    problems: list[ConfigError]
+    degraded: list[ConfigError]
+
+
+def plan_pipeline(config: Config, nodes: list[Node], allow_degraded: bool = False) -> list[Placement]:
     """Place the actors of a pipeline: dedups first, then consumers, then collectors.
 
     Raises:
-        ConfigError: no node carries the labels that an actor asks for; names both.
+        ConfigError: no node carries the labels that an actor asks for, or there are too few failure domains; names
+            them and what there is.
     """
-    placements, problems = plan_what_fits(config, nodes, {})
+    plan = plan_what_fits(config, nodes)
+    problems = plan.problems if allow_degraded else [*plan.problems, *plan.degraded]
     if problems:
         raise problems[0]
-    return placements
+    return plan.placements
 
 
-def plan_what_fits(
-    config: Config, nodes: list[Node], held: Mapping[str, str]
-) -> tuple[list[Placement], list[ConfigError]]:
-    """Place what can be placed, and tell what cannot; an actor stays on the node where `held` says that it runs."""
-    places = _Places(nodes, held)
-    collectors = [
-        Placement(_collector(config, node, number), node)
-        for node in places.fitting(config.collectors.labels, "collectors.labels")
-        for number in range(config.collectors.per_node)
-    ]
+def plan_what_fits(config: Config, nodes: list[Node], standing: Standing | None = None) -> Plan:
+    """Place what can be placed, and tell what cannot; an actor stays on the node where it runs."""
+    standing = standing or Standing()
+    places = _Places([node for node in nodes if node.node_id not in standing.drained], standing, config.failure_domain)
+    collectors = _collectors(config, places)
     placements = _dedups(config, places, [placement.plan.name for placement in collectors])
     for strategy in config.strategies:
         fitting = places.fitting(strategy.labels, f"strategies.{strategy.name}.labels")
-        placements += places.place(_strategy(config, strategy), fitting, strategy.name)
-    placements += _recorders(config, places)
-    return placements + collectors, places.problems
+        base = strategy_base(config, strategy.name)
+        placements += places.choose(_strategy(config, strategy, standing), base, fitting, strategy.name, set())
+    placements += _recorders(config, places, standing)
+    return Plan(placements + collectors, places.problems, places.degraded)
 
 
 class _Places:
     """The nodes there are, what runs on them, and what found none."""
 
-    def __init__(self, nodes: list[Node], held: Mapping[str, str]) -> None:
+    def __init__(self, nodes: list[Node], standing: Standing, label: str) -> None:
+        self.standing = standing
         self.problems: list[ConfigError] = []
+        self.degraded: list[ConfigError] = []
         self._nodes = sorted(nodes, key=lambda node: node.node_id)
-        self._held = held
+        self._label = label
+
+    def domain(self, node: Node) -> str:
+        """Give the node's failure domain."""
+        return node.domain(self._label)
 
     def fitting(self, labels: Labels, key: str) -> list[Node]:
         """Give the nodes with these labels; notes a problem under `key` if there is none."""
         fitting = [node for node in self._nodes if node.has(labels)]
         if not fitting:
-            wanted = _text_of(labels) or "any"
             there = "; ".join(_text_of(node.labels) or "no labels" for node in self._nodes)
+            wanted = _text_of(labels) or "any"
             self.problems.append(ConfigError("", key, f"no node has the labels {wanted} (nodes: {there or 'none'})"))
         return fitting
 
-    def node_held(self, name: str, fitting: list[Node]) -> Node | None:
-        """Give the node that the actor runs on, if it is still there."""
-        return next((node for node in fitting if node.node_id == self._held.get(name)), None)
+    def require_domains(self, key: str, wanted: int, found: int, nodes: list[Node]) -> None:
+        """Note under `key` that there are fewer failure domains than copies wanted."""
+        if found >= wanted or not nodes:
+            return
+        kind, there = "nodes", str(found)
+        if self._label:
+            kind = f"failure domains (label {self._label})"
+            there = f"{found}: {', '.join(sorted({node.domain(self._label) for node in nodes}))}"
+        problem = f"{wanted} copies wanted in different {kind}, there are only {there}; see --allow-degraded"
+        self.degraded.append(ConfigError("", key, problem))
 
-    def place(self, plan: ActorPlan, fitting: list[Node], key: str, avoid: set[str] | None = None) -> list[Placement]:
-        """Place an actor where it is, else by a stable hash of `key`; if it can, on none to be avoided."""
+    def held(self, name: str, fitting: list[Node]) -> Node | None:
+        """Give the node that the actor runs on, if it is still there."""
+        return next((node for node in fitting if node.node_id == self.standing.nodes.get(name)), None)
+
+    def choose(self, plan: ActorPlan, base: str, fitting: list[Node], key: str, taken: set[str]) -> list[Placement]:
+        """Place an actor where it is, else by a stable hash of `key`; if it can, in none of the domains `taken`."""
         if not fitting:
             return []
+        held = self.held(plan.name, fitting)
+        if held is not None:
+            return [Placement(plan, held, base, "runs there already")]
         first = crc32(key.encode()) % len(fitting)
         order = fitting[first:] + fitting[:first]
-        free = [node for node in order if node.node_id not in (avoid or set())]
-        return [Placement(plan, self.node_held(plan.name, fitting) or (free or order)[0])]
+        apart = [node for node in order if self.domain(node) not in taken]
+        node = (apart or order)[0]
+        apart_from = f", apart from its {len(taken)} other copies" if taken and apart else ""
+        return [Placement(plan, node, base, f"{key}: by hash over {len(fitting)} fitting nodes{apart_from}")]
 
 
 def _text_of(labels: Labels) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()) if not name.startswith("ray.io/"))
 
 
-def _collector(config: Config, node: Node, number: int) -> CollectorPlan:
-    name = f"{config.name}-collector-{node.node_id[:12]}-{number}"
-    lines = []
-    for venue, part in config.venues.items():
-        egress = _egress(config, node, venue, number)
-        for suffix, endpoint in sockets_of(find_venue(venue), part.ws_url, part.rest_url, part.subscriptions()):
-            lines.append(LinePlan(f"{name}/{venue}{suffix}", venue, endpoint, egress))
-    service_timeout_ns = int(config.collectors.service_timeout_s * SECOND)
-    return CollectorPlan(name=name, lines=lines, links=config.links.settings(), service_timeout_ns=service_timeout_ns)
+# Collectors.
+
+
+def _collectors(config: Config, places: _Places) -> list[Placement]:
+    """Give the collectors that have a line to run, one or more on each node chosen for a share."""
+    nodes = places.fitting(config.collectors.labels, "collectors.labels")
+    lines: dict[str, list[LinePlan]] = {}
+    homes: dict[str, Node] = {}
+    for share in shares_of(config):
+        owners = _owners(config, share, nodes, places)
+        slots = rotation_slots(owners)
+        homes |= owners
+        for name in owners:
+            egress = _egress(config, owners[name], share.venue, int(name.rpartition("-")[2]))
+            full = f"{name}/{places.standing.named(share.name)}"
+            line = LinePlan(full, share.venue, share.endpoint, slots[name], egress)
+            lines.setdefault(name, []).append(line)
+    _check_domains(config, nodes, places)
+    spending = {
+        venue: budgets(venue, part, [name for name, mine in lines.items() if any(one.venue == venue for one in mine)])
+        for venue, part in config.venues.items()
+    }
+    placements = []
+    for name in sorted(lines):
+        plan = CollectorPlan(
+            name=name,
+            lines=lines[name],
+            links=config.links.settings(),
+            service_timeout_ns=int(config.collectors.service_timeout_s * SECOND),
+            budgets={venue: part[name] for venue, part in spending.items() if name in part},
+        )
+        placements.append(Placement(plan, homes[name], name, _reason(config, lines[name])))
+    return placements
+
+
+def _reason(config: Config, lines: list[LinePlan]) -> str:
+    """Say why a collector runs its lines."""
+    wanted = {line.venue: config.venues[line.venue].redundancy for line in lines}
+    every = [venue for venue, copies in wanted.items() if copies == "all"]
+    apart = f"different {config.failure_domain}s" if config.failure_domain else "different nodes"
+    reasons = [f"{venue}: {copies} copies by rank in {apart}" for venue, copies in wanted.items() if copies != "all"]
+    return "; ".join([f"{', '.join(every)}: every collector"] * bool(every) + reasons)
+
+
+def _owners(config: Config, share: Share, nodes: list[Node], places: _Places) -> dict[str, Node]:
+    """Give the collectors that run a share, each with its node."""
+    redundancy = config.venues[share.venue].redundancy
+    numbers = [str(number) for number in range(config.collectors.per_node)]
+    if redundancy == "all":
+        return {_collector_name(config, node, number): node for node in nodes for number in numbers}
+    by_id = {node.node_id: node for node in nodes}
+    chosen = choose(share.name, {name: places.domain(node) for name, node in by_id.items()}, redundancy).names
+    return {_collector_name(config, by_id[one], ranked(share.name + one, numbers)[0]): by_id[one] for one in chosen}
 
 
 def _egress(config: Config, node: Node, venue: str, number: int) -> Egress:
@@ -124,14 +222,32 @@ def _egress(config: Config, node: Node, venue: str, number: int) -> Egress:
     return Egress()
 
 
+def _check_domains(config: Config, nodes: list[Node], places: _Places) -> None:
+    found = len({places.domain(node) for node in nodes})
+    for venue, part in config.venues.items():
+        if part.redundancy != "all":
+            places.require_domains(f"venues.{venue}.redundancy", part.redundancy, found, nodes)
+
+
+def _collector_name(config: Config, node: Node, number: str) -> str:
+    return f"{config.name}-collector-{node.node_id[:12]}-{number}"
+
+
+# Dedups.
+
+
 def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Placement]:
-    """Spread the replicas of a shard over different nodes, the shards over all of them."""
+    """Spread the replicas of a shard over different domains, the shards over all nodes."""
     fitting = places.fitting(config.dedup.labels, "dedup.labels")
+    if config.failure_domain:
+        found = len({places.domain(node) for node in fitting})
+        places.require_domains("dedup.replicas", config.dedup.replicas, found, fitting)
     placements: list[Placement] = []
     for shard in range(config.dedup.shards):
-        names = [_dedup_name(config, shard, replica) for replica in range(config.dedup.replicas)]
-        taken = {node.node_id for name in names if (node := places.node_held(name, fitting)) is not None}
-        for name in names:
+        bases = [_dedup_base(config, shard, replica) for replica in range(config.dedup.replicas)]
+        names = [places.standing.named(base) for base in bases]
+        taken = {places.domain(node) for name in names if (node := places.held(name, fitting)) is not None}
+        for base, name in zip(bases, names, strict=True):
             plan = DedupPlan(
                 name=name,
                 collectors=collectors,
@@ -139,33 +255,51 @@ def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Plac
                 same_node=config.links.same_node,
                 busy_poll=config.links.spins("dedup"),
                 links=config.links.settings(),
-                arrivals=any(recorder.arrivals for recorder in config.recorders),
+                arrivals=keeps_arrivals(config),
             )
-            placed = places.place(plan, fitting, f"{config.name}/{shard}", taken)
-            taken |= {placement.node.node_id for placement in placed}
+            placed = places.choose(plan, base, fitting, f"{config.name}/{shard}", taken)
+            taken |= {places.domain(placement.node) for placement in placed}
             placements += placed
     return placements
 
 
-def _dedup_name(config: Config, shard: int, replica: int) -> str:
+def _dedup_base(config: Config, shard: int, replica: int) -> str:
     return f"{config.name}-dedup-{shard}-{'abcd'[replica]}"
 
 
-def dedup_names(config: Config) -> list[str]:
-    """Give the names of all dedup replicas, wherever they are."""
+def dedup_bases(config: Config) -> list[str]:
+    """Give the names of all dedup replicas in their first generation."""
     shards, replicas = range(config.dedup.shards), range(config.dedup.replicas)
-    return [_dedup_name(config, shard, replica) for shard in shards for replica in replicas]
+    return [_dedup_base(config, shard, replica) for shard in shards for replica in replicas]
 
 
-def strategy_name(config: Config, name: str) -> str:
-    """Give the actor's name of a strategy."""
+def dedup_names(config: Config, standing: Standing) -> list[str]:
+    """Give the names of all dedup replicas, wherever they are."""
+    return [standing.named(base) for base in dedup_bases(config)]
+
+
+def keeps_arrivals(config: Config) -> bool:
+    """Tell whether the dedups keep a log of every copy: they must, if any recorder records it."""
+    return any(recorder.arrivals for recorder in config.recorders)
+
+
+# Consumers.
+
+
+def strategy_base(config: Config, name: str) -> str:
+    """Give the name of a strategy's actor in its first generation."""
     return f"{config.name}-strategy-{name}"
 
 
-def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
+def recorder_base(config: Config, name: str) -> str:
+    """Give the name of a recorder's actor in its first generation."""
+    return f"{config.name}-recorder-{name}"
+
+
+def _strategy(config: Config, part: StrategyConfig, standing: Standing) -> StrategyPlan:
     return StrategyPlan(
-        name=strategy_name(config, part.name),
-        dedups=dedup_names(config),
+        name=standing.named(strategy_base(config, part.name)),
+        dedups=dedup_names(config, standing),
         strategy=part.strategy,
         params=part.params,
         filters=tuple(part.subscribe),
@@ -176,24 +310,24 @@ def _strategy(config: Config, part: StrategyConfig) -> StrategyPlan:
     )
 
 
-def _recorders(config: Config, places: _Places) -> list[Placement]:
-    """Put each recorder on a node of its own where there are enough: they are each other's spares."""
-    plans = [_recorder(config, part) for part in config.recorders]
+def _recorders(config: Config, places: _Places, standing: Standing) -> list[Placement]:
+    """Put each recorder in a domain of its own where there are enough: they are each other's spares."""
+    plans = [_recorder(config, part, standing) for part in config.recorders]
     fitting = [places.fitting(part.labels, f"recorders.{part.name}.labels") for part in config.recorders]
-    held = [places.node_held(plan.name, nodes) for plan, nodes in zip(plans, fitting, strict=True)]
-    taken = {node.node_id for node in held if node is not None}
+    held = [places.held(plan.name, nodes) for plan, nodes in zip(plans, fitting, strict=True)]
+    taken = {places.domain(node) for node in held if node is not None}
     placements: list[Placement] = []
     for part, plan, nodes in zip(config.recorders, plans, fitting, strict=True):
-        placed = places.place(plan, nodes, part.name, taken)
-        taken |= {placement.node.node_id for placement in placed}
+        placed = places.choose(plan, recorder_base(config, part.name), nodes, part.name, taken)
+        taken |= {places.domain(placement.node) for placement in placed}
         placements += placed
     return placements
 
 
-def _recorder(config: Config, part: RecorderConfig) -> RecorderPlan:
+def _recorder(config: Config, part: RecorderConfig, standing: Standing) -> RecorderPlan:
     return RecorderPlan(
-        name=f"{config.name}-recorder-{part.name}",
-        dedups=dedup_names(config),
+        name=standing.named(recorder_base(config, part.name)),
+        dedups=dedup_names(config, standing),
         directory=part.directory,
         filters=tuple(part.subscribe),
         same_node=config.links.same_node,

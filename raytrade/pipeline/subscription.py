@@ -20,25 +20,38 @@ from raytrade.core.instrument import Filter, instrument_name
 from raytrade.core.message import Message, split
 from raytrade.errors import ConfigError
 from raytrade.pipeline.driver import CALL_TIMEOUT_S, supervisor
-from raytrade.pipeline.planning import dedup_names
 from raytrade.pipeline.problems import error_of
 
 TAKE_BYTES = 1024 * 1024
 POLL_S = 0.02
+FOLLOW_S = 1.0
 
 
 class _Consumer:
     """An actor of this driver's own that follows the dedups; it ends with `close` or with the driver."""
 
     def __init__(self, pipeline: str, globs: tuple[str, ...], hosted: type, plan: type) -> None:
-        config = Config.model_validate_json(self._ask(supervisor(pipeline).configuration.remote()))
+        handle = supervisor(pipeline)
+        config = Config.model_validate_json(self._ask(handle.configuration.remote()))
+        dedups = self._ask(handle.followed.remote())
         check_globs(config, globs)
         self.pipeline = config.name
         name = f"{config.name}-{hosted.__name__.lower()}-{secrets.token_hex(4)}"
-        wanted = plan(name=name, dedups=dedup_names(config), filters=globs, same_node=config.links.same_node)
+        wanted = plan(name=name, dedups=dedups, filters=globs, same_node=config.links.same_node)
         options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "enable_task_events": False}
         self._actor: Any = ray.remote(facade_of(hosted)).options(**options).remote(wanted)
         self.status()
+        self._ended = threading.Event()
+        threading.Thread(target=self._follow, args=(handle, dedups), name="follow", daemon=True).start()
+
+    def _follow(self, handle: Any, dedups: list[str]) -> None:
+        """Dedups that are moved get new names: have the actor follow those."""
+        while not self._ended.wait(FOLLOW_S):
+            with suppress(RayError):
+                found = ray.get(handle.followed.remote(), timeout=CALL_TIMEOUT_S)
+                if found and found != dedups:
+                    dedups = found
+                    self._actor.set_dedups.remote(dedups)
 
     def _ask(self, reference: Any) -> Any:
         try:
@@ -52,6 +65,7 @@ class _Consumer:
 
     def close(self) -> None:
         """End the actor."""
+        self._ended.set()
         with suppress(RayError):
             ray.kill(self._actor)
 
@@ -65,7 +79,6 @@ class Subscription(_Consumer):
     """
 
     def __init__(self, pipeline: str, globs: tuple[str, ...] = ("*",)) -> None:
-        self._ended = threading.Event()
         super().__init__(pipeline, globs, Subscriber, SubscriberPlan)
 
     def messages(self) -> Iterator[Message]:
@@ -75,11 +88,6 @@ class Subscription(_Consumer):
             yield from split(data)
             if not data:
                 self._ended.wait(POLL_S)
-
-    def close(self) -> None:
-        """End the stream."""
-        self._ended.set()
-        super().close()
 
 
 class View(_Consumer):

@@ -46,6 +46,13 @@ class Watcher:
         """Begin."""
         self._thread.start()
 
+    def set_alerts(self, alerts: AlertsConfig) -> None:
+        """Judge by these thresholds from now on, and tell this webhook."""
+        self._rules.settings = alerts.settings()
+        if alerts.webhook != self._webhook.url:
+            self._webhook.stop()
+            self._webhook = Webhook(alerts.webhook)
+
     def stop(self) -> None:
         """Watch no more."""
         self._stopping.set()

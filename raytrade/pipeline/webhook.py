@@ -23,7 +23,7 @@ class Webhook:
         self.sent = 0
         self.lost = 0
         self.problem = ""
-        self._url = url
+        self.url = url
         self._pending: Queue[Notice] = Queue(PENDING_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
@@ -32,7 +32,7 @@ class Webhook:
 
     def post(self, notice: Notice) -> None:
         """Have a notice sent; never waits."""
-        if not self._url:
+        if not self.url:
             return
         try:
             self._pending.put_nowait(notice)
@@ -58,7 +58,7 @@ class Webhook:
         body = msgspec.json.encode(notice)
         for attempt in range(ATTEMPTS):
             headers = {"Content-Type": "application/json", "User-Agent": "raytrade"}
-            request = urllib.request.Request(self._url, data=body, headers=headers)
+            request = urllib.request.Request(self.url, data=body, headers=headers)
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S):
                     self.problem = ""

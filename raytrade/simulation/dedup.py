@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from zlib import crc32
 
 from raytrade.arbitration import Arbiter, ArbiterSettings
 from raytrade.core.book import BookState, L2Book
@@ -11,6 +10,7 @@ from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, parse
+from raytrade.core.rendezvous import ranked
 from raytrade.links.line_books import checked_image
 from raytrade.links.opening import OpenLink
 from raytrade.links.publisher import Publisher
@@ -119,11 +119,11 @@ class SimDedup(Actor):
     def _request_snapshot(self, instrument: str, reason: str) -> None:
         if simulated_rule(instrument, Channel.BOOK).in_band:
             self._upstreams.request_images({instrument}, self.now_ns)
-        collectors = sorted(self._upstreams.up())
+        collectors = ranked(instrument, self._upstreams.up())
         if not collectors:
             return
         attempt = self._asked[instrument] = self._asked.get(instrument, -1) + 1
-        name = collectors[(crc32(instrument.encode()) + attempt) % len(collectors)]
+        name = collectors[attempt % len(collectors)]
         self.world.note(self.name, f"asks {name} for {instrument} ({reason})")
 
         def ask(actor: Actor) -> None:

@@ -29,7 +29,8 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """How far an instrument's book can be relied upon.
 
     `copies_left` is how many of the venue's lines are up. `value` is 0 while the book is not LIVE, else these
-    over the most that were up at the same time (1 where no line was heard of).
+    over the most that were up at the same time (1 where no line was heard of). A line that is silent while others
+    flow counts as lost until it speaks. While an update is held back for over 50 ms, the value is halved.
     """
 
     instrument: str

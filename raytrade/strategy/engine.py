@@ -18,17 +18,20 @@ from traceback import format_exception
 
 import msgspec
 
-from raytrade.arbitration import Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
 from raytrade.arbitration.stream import RuleBook
+from raytrade.arbitration.words import is_retired
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import (
+    RETIRED,
     BookDelta,
     BookSnapshot,
     Channel,
     Event,
     Flag,
     Gap,
+    Held,
     LineDown,
     LineUp,
     Resynced,
@@ -39,7 +42,7 @@ from raytrade.core.instrument import Filter, split_instrument
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
-from raytrade.strategy.base import Context, Notebook, Quality, Strategy
+from raytrade.strategy.base import Context, Notebook, Strategy
 from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.lines import VenueLines
@@ -48,10 +51,10 @@ from raytrade.strategy.paper import PaperBroker
 from raytrade.strategy.statistics import (
     BookTexts,
     EngineStatistics,
-    InstrumentCounts,
     statistics_of,
     texts_of,
 )
+from raytrade.strategy.tracks import Track, quality_of
 
 Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
@@ -62,25 +65,12 @@ TRACEBACK_CHARS_MAX = 16_384
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of an engine."""
 
-    arbiter: ArbiterSettings = ArbiterSettings()
+    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
     paper: PaperSettings = PaperSettings()
     notes_max: int = 1000
     gauges_max: int = 1000
     cascade_max: int = 10_000
     """Fills and refusals that follow from answers to others; a strategy that goes in circles is stopped."""
-
-
-class _Track:
-    """One instrument: its book and what is known about it."""
-
-    __slots__ = ("book", "counts", "doubt", "lines", "quality")
-
-    def __init__(self, instrument: str, lines: VenueLines) -> None:
-        self.book = L2Book(instrument)
-        self.counts = InstrumentCounts()
-        self.lines = lines
-        self.quality = Quality(instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
-        self.doubt = ""
 
 
 class StrategyEngine:
@@ -106,8 +96,8 @@ class StrategyEngine:
         self._context = Context(self.broker, self.books, self._open_book, self._notebook)
         self._observer = observer
         self._on_book = strategy.on_book
-        self._tracks: dict[str, _Track] = {}
-        self._merged: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
+        self._merged: dict[str, Track] = {}
         self._venues: dict[str, VenueLines] = {}
         self._commands: list[EngineCommand] = []
         self._latency = Histogram()
@@ -171,7 +161,8 @@ class StrategyEngine:
     def _receive_rarer(self, line: str, event: Event, now_ns: Nanos) -> None:
         """Take a merged event that is not a plain delta of a LIVE book that is wanted and known."""
         if isinstance(event, LineUp | LineDown):
-            self._hear_of_line(event.venue, line, isinstance(event, LineUp))
+            is_last = isinstance(event, LineDown) and event.cause == RETIRED
+            self._hear_of_line(event.venue, line, isinstance(event, LineUp), is_last)
             return
         channel = Channel.TRADES if isinstance(event, Trade) else getattr(event, "channel", Channel.BOOK)
         if self._streams.accepts(event.instrument, channel):
@@ -286,11 +277,11 @@ class StrategyEngine:
     def _open_book(self, instrument: str) -> L2Book:
         return self._track(instrument).book
 
-    def _track(self, instrument: str) -> _Track:
+    def _track(self, instrument: str) -> Track:
         track = self._tracks.get(instrument)
         if track is None:
             lines = self._lines_of(split_instrument(instrument)[0])
-            track = self._tracks[instrument] = _Track(instrument, lines)
+            track = self._tracks[instrument] = Track(instrument, lines)
             self.books[instrument] = track.book
         return track
 
@@ -303,12 +294,13 @@ class StrategyEngine:
     def _drain(self, now_ns: Nanos) -> None:
         for message in self._arbiter.output():
             if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
-                self._hear_of_line(message.instrument, message.line, message.kind is Kind.LINE_UP)
+                is_up = message.kind is Kind.LINE_UP
+                self._hear_of_line(message.instrument, message.line, is_up, is_retired(message))
             else:
                 self._take(self._track(message.instrument), message, now_ns)
         self._commands.extend(self._arbiter.commands())
 
-    def _take(self, track: _Track, message: Message, now_ns: Nanos) -> None:
+    def _take(self, track: Track, message: Message, now_ns: Nanos) -> None:
         """Take one message of the merged stream."""
         if message.flags & Flag.UNAPPLIED:
             track.counts.unapplied += 1
@@ -318,7 +310,7 @@ class StrategyEngine:
             self._latency.record(now_ns - event.ts_recv_ns)
         self._take_event(track, event, (message.flags, message.line), now_ns)
 
-    def _take_event(self, track: _Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
+    def _take_event(self, track: Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
         """Take one event of the merged stream; `origin`: its flags, and the line that it came over."""
         if origin[0] & Flag.UNAPPLIED:
             track.counts.unapplied += 1
@@ -334,10 +326,12 @@ class StrategyEngine:
                 self._take_resynced(track, event, now_ns)
             case Stalled():
                 self._take_stalled(track, event)
+            case Held():
+                self._take_held(track, event)
             case _:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
-    def _apply(self, track: _Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
+    def _apply(self, track: Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
         book, counts, (flags, line) = track.book, track.counts, origin
         was_live = book.state is BookState.LIVE
         book.apply(event)
@@ -347,13 +341,16 @@ class StrategyEngine:
             track.doubt = ""
         else:
             counts.updates += 1
-            if line not in track.lines.heard and not flags & Flag.SPLICE:
-                self._hear_of_line(split_instrument(event.instrument)[0], line, True)
+            if track.lines.is_new(line) and not flags & Flag.SPLICE:
+                track.lines.hear(line, True)
+                self._judge_all(track.lines)
         if self._observer is not None:
             kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
             self._observer(kind, event.instrument, id_prev, event.id_last, flags)
         if book.state is BookState.LIVE:
-            self._show(track, was_live, now_ns)
+            is_news = track.is_held or not was_live
+            track.is_held = False
+            self._show(track, is_news, now_ns)
 
     def _run_orders(self, now_ns: Nanos) -> None:
         """Let the orders act that are due before `now_ns`, each at its own time."""
@@ -362,16 +359,16 @@ class StrategyEngine:
             self.broker.receive_timeout(due_ns)
             self._pump()
 
-    def _show(self, track: _Track, was_live: bool, now_ns: Nanos) -> None:
+    def _show(self, track: Track, is_news: bool, now_ns: Nanos) -> None:
         """Show the strategy a live book: first what it fills, then how good it is, then the book itself."""
         self.broker.receive_book(track.book.instrument, now_ns)
         self._pump()
-        if not was_live:
+        if is_news:
             self._judge(track)
         self._call(self._strategy.on_book, track.book)
         self._pump()
 
-    def _take_trade(self, track: _Track, trade: Trade, now_ns: Nanos) -> None:
+    def _take_trade(self, track: Track, trade: Trade, now_ns: Nanos) -> None:
         track.counts.trades += 1
         track.counts.last_trade_id = trade.sequence
         self.broker.receive_trade(trade, now_ns)
@@ -384,26 +381,33 @@ class StrategyEngine:
 
     # Doubt and proof.
 
-    def _take_gap(self, track: _Track, gap: Gap) -> None:
+    def _take_gap(self, track: Track, gap: Gap) -> None:
         track.counts.gaps += 1
         self._doubt(track, gap.channel, "gap")
         self._call(self._strategy.on_gap, gap)
         self._judge(track)
         self._pump()
 
-    def _take_stalled(self, track: _Track, stalled: Stalled) -> None:
+    def _take_stalled(self, track: Track, stalled: Stalled) -> None:
         track.counts.stalls += 1
         self._doubt(track, stalled.channel, "stalled")
         self._call(self._strategy.on_stalled, stalled)
         self._judge(track)
         self._pump()
 
-    def _doubt(self, track: _Track, channel: Channel, why: str) -> None:
+    def _take_held(self, track: Track, held: Held) -> None:
+        """Something is held back; a replica that is behind what is known here says nothing new."""
+        if held.channel is Channel.BOOK and held.id_last >= track.book.id_last:
+            track.is_held = True
+            self._judge(track)
+            self._pump()
+
+    def _doubt(self, track: Track, channel: Channel, why: str) -> None:
         if channel is Channel.BOOK:
-            track.doubt = why
+            track.doubt, track.is_held = why, False
             track.book.invalidate()
 
-    def _take_resynced(self, track: _Track, resynced: Resynced, now_ns: Nanos) -> None:
+    def _take_resynced(self, track: Track, resynced: Resynced, now_ns: Nanos) -> None:
         track.counts.resyncs += 1
         if resynced.channel is Channel.BOOK:
             track.doubt = ""
@@ -414,17 +418,21 @@ class StrategyEngine:
 
     # Quality.
 
-    def _hear_of_line(self, venue: str, line: str, is_up: bool) -> None:
+    def _hear_of_line(self, venue: str, line: str, is_up: bool, is_last: bool) -> None:
+        """Take word of a line; after its last one it is not missed."""
         lines = self._lines_of(venue)
-        if lines.hear(line, is_up):
-            for track in list(self._tracks.values()):
-                if track.lines is lines:
-                    self._judge(track)
-            self._pump()
+        if lines.retire(line) if is_last else lines.hear(line, is_up):
+            self._judge_all(lines)
 
-    def _judge(self, track: _Track) -> None:
+    def _judge_all(self, lines: VenueLines) -> None:
+        for track in list(self._tracks.values()):
+            if track.lines is lines:
+                self._judge(track)
+        self._pump()
+
+    def _judge(self, track: Track) -> None:
         """Work out the quality, and tell the strategy if it is another."""
-        quality = _quality_of(track)
+        quality = quality_of(track)
         if quality != track.quality:
             track.quality = quality
             self._call(self._strategy.on_quality, quality)
@@ -485,16 +493,3 @@ class StrategyEngine:
         self._call(self._strategy.on_stop)
         if not self._stopped:
             self._end()
-
-
-def _quality_of(track: _Track) -> Quality:
-    book, lines, left = track.book, track.lines, track.lines.left
-    value = lines.share() if book.state is BookState.LIVE else 0.0
-    match book.state:
-        case BookState.LIVE:
-            reason = f"{left} of {lines.most} lines up" if lines.most else "no word of lines"
-        case BookState.STALE:
-            reason = track.doubt
-        case BookState.SYNCING:
-            reason = "no snapshot yet"
-    return Quality(instrument=book.instrument, value=value, copies_left=left, reason=reason)

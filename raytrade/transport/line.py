@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from zlib import crc32
 
 import msgspec
 
 from raytrade.core.clock import SECOND, Clock
-from raytrade.core.events import Event, LineDown, LineUp
+from raytrade.core.events import RETIRED, Event, LineDown, LineUp
 from raytrade.errors import LineLost
 from raytrade.transport.backoff import Backoff
 from raytrade.transport.egress import Egress
 from raytrade.transport.rest import WeightBudget, fetch
+from raytrade.transport.rotation import rotation_due_ns
 from raytrade.transport.websocket import DIRECT, Websocket, open_websocket
 from raytrade.venues.protocol import (
     FRAME_BYTES_MAX,
@@ -54,8 +54,9 @@ class Line:
         budget: WeightBudget,
         life_s: int = 0,
         egress: Egress = DIRECT,
+        slot: int = 0,
     ) -> None:
-        """`life_s`: after how long the venue cuts every connection; 0 if it does not."""
+        """`life_s`: after how long the venue cuts every connection; 0 if it does not. `slot`: of the rotation."""
         self.name = name
         self.machine = machine
         self.status = LineStatus()
@@ -67,7 +68,8 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket: Websocket | None = None
         self._given_up = ""
-        self._rotation_s = rotation_s(name, life_s)
+        self._life_s = life_s
+        self.slot = slot
 
     async def run(self, deliver: Deliver) -> None:
         """Connect, read, and connect again."""
@@ -121,12 +123,12 @@ class Line:
             self._run(commands, deliver)
 
     async def _tick(self, deliver: Deliver) -> None:
-        """Let the machine watch its deadlines."""
-        loop = asyncio.get_running_loop()
-        opened_s = loop.time()
+        """Let the machine watch its deadlines, and rotate before the venue cuts."""
+        opened_ns = self._clock.now_ns()
         while True:
             await asyncio.sleep(TICK_S)
-            if self._rotation_s and loop.time() - opened_s > self._rotation_s and self._socket is not None:
+            rotation_ns = rotation_due_ns(self.slot, opened_ns, self._life_s)
+            if rotation_ns is not None and self._clock.now_ns() >= rotation_ns and self._socket is not None:
                 self._given_up = "rotated before the venue's cut"
                 self._socket.close()
             due_ns = self.machine.deadline_ns()
@@ -161,7 +163,7 @@ class Line:
                         self._socket.close()
 
     async def _fetch(self, command: FetchSnapshot, deliver: Deliver) -> None:
-        while (wait_ns := self._budget.wait_ns(command.weight, self._clock.now_ns())) > 0:
+        while (wait_ns := self._budget.spend(command.weight, self._clock.now_ns())) > 0:
             await asyncio.sleep(wait_ns / SECOND)
         try:
             body = await fetch(command.url, self._egress)
@@ -185,15 +187,17 @@ class Line:
             self.status.reconnects += 1
             deliver(self.name, [LineDown(venue=self.machine.venue, cause=reason, ts_recv_ns=now_ns)])
 
+    @property
+    def is_served(self) -> bool:
+        """Tell whether it is up and the first book message of every subscription has come (or never will)."""
+        return self.status.is_up and self.machine.is_served
+
+    def retire(self, deliver: Deliver) -> None:
+        """Say that the line is given up for good; its task must be cancelled before."""
+        self.status.is_up = False
+        deliver(self.name, [LineDown(venue=self.machine.venue, cause=RETIRED, ts_recv_ns=self._clock.now_ns())])
+
     def close(self) -> None:
         """Close the socket, if there is one."""
         if self._socket is not None:
             self._socket.close()
-
-
-def rotation_s(name: str, life_s: int) -> float:
-    """Give when a line is opened anew before the venue cuts it: between half and 95 % of the connection's life.
-
-    By the line's name, so that the lines of different collectors are rarely opened anew together.
-    """
-    return life_s * (0.5 + 0.45 * (crc32(name.encode()) % 1000) / 1000)

@@ -303,6 +303,11 @@ class VenueMachine:
             due.append(self._pinged_ns + self.ping_interval_ns)
         return min(due)
 
+    @property
+    def is_served(self) -> bool:
+        """Tell whether no book subscription waits for its first message."""
+        return self._open and not self._awaited
+
     def statistics(self) -> LineStatistics:
         """Give the counts; a live view."""
         return self._statistics

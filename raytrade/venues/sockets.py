@@ -11,14 +11,14 @@ def sockets_of(
     """Give (suffix of the line's name, endpoint) of each socket; empty addresses are the venue's own."""
     ws_url, rest_url = ws_url or spec.ws_url, rest_url or spec.rest_url
     sockets = []
-    for number, share in enumerate(_shares(subscriptions, spec.limits.streams_per_connection_max)):
+    for number, share in enumerate(fitting(subscriptions, spec.limits.streams_per_connection_max)):
         for endpoint in spec.machine.endpoints(ws_url, rest_url, share):
             suffix = (f"/{number + 1}" if number else "") + (f"/{endpoint.part}" if endpoint.part else "")
             sockets.append((suffix, endpoint))
     return sockets
 
 
-def _shares(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:
+def fitting(subscriptions: tuple[Subscription, ...], streams_max: int) -> list[tuple[Subscription, ...]]:
     """Divide the subscriptions over connections, so that none has more streams than the venue allows."""
     shares: list[list[Subscription]] = [[]]
     streams = 0

@@ -74,6 +74,16 @@ def test_what_happens_is_noted_alerted_and_exported(watched: tuple[Watcher, Pipe
     assert min(Exported.newest.sets) > 20
 
 
+def test_other_thresholds_hold_from_the_next_look_on(watched: tuple[Watcher, Pipeline]) -> None:
+    watcher, _ = watched
+    until(lambda: kinds(watcher).count("actor_started") == 4)
+    assert watcher.summary()["firing"] == []
+    watcher.set_alerts(AlertsConfig(redundancy=2, hold_s=0.0))
+    until(lambda: watcher.summary()["firing"] == [{"alert": "redundancy_low", "subject": "kraken-v2"}])
+    watcher.set_alerts(AlertsConfig(redundancy=1, hold_s=0.0))
+    until(lambda: watcher.summary()["firing"] == [])
+
+
 def test_an_error_is_said_and_does_not_end_it(
     watched: tuple[Watcher, Pipeline], capsys: pytest.CaptureFixture[str]
 ) -> None:

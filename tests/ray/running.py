@@ -83,8 +83,12 @@ class Running:
         return {name: actor for name, actor in self.status()["actors"].items() if actor.get("role") == role}
 
     def one(self, role: str, ending: str = "") -> dict[str, Any]:
-        """Give the status of one actor, {} while it does not answer."""
-        return next((actor for name, actor in self.actors(role).items() if name.endswith(ending)), {})
+        """Give the status of one actor, whichever generation of it runs; {} while it does not answer."""
+        return self.actors(role).get(self.named(role, ending), {})
+
+    def named(self, role: str, ending: str) -> str:
+        """Give the name of an actor in the generation that runs."""
+        return next((name for name in self.actors(role) if name.partition("~")[0].endswith(ending)), "")
 
     def handle(self, name: str) -> Any:
         """Give an actor."""
@@ -170,7 +174,7 @@ class Running:
 
     def books_differ(self, strategy: str, truths: Mapping[str, Truth]) -> list[str]:
         """Name the books that are not live or not the true ones, in full depth (or as deep as the venue sends)."""
-        books = ray.get(self.handle(f"{self.name}-strategy-{strategy}").books.remote(), timeout=30)
+        books = ray.get(self.handle(self.named("strategy", strategy)).books.remote(), timeout=30)
         differing = []
         for venue, truth in truths.items():
             for symbol, true in truth.books.items():

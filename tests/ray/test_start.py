@@ -13,7 +13,7 @@ from raytrade.config import check_config
 from raytrade.demo.nodes import Nodes
 from raytrade.errors import ConfigError, RaytradeError
 from raytrade.pipeline import driver
-from raytrade.pipeline.supervisor import named_actors
+from raytrade.pipeline.supervisor import named_actors, to_json
 from tests.ray.running import BINANCE, data_of, running, start_exchanges, until
 
 Change = Callable[[dict[str, Any]], None]
@@ -61,8 +61,25 @@ def test_starting_what_runs_already(nodes: Nodes, tmp_path: Path) -> None:
     with running("twice", tmp_path, BINANCE) as pipeline:
         data = data_of("twice", pipeline.exchanges, tmp_path, BINANCE)
         before = {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()}
-        assert set(driver.start(check_config(data, "twice.yaml"))) == set(before)
-        data["dedup"]["replicas"] = 1
-        with pytest.raises(ConfigError, match="runs already with another configuration"):
+        again = driver.start(check_config(data, "twice.yaml"))
+        assert (set(again.names), again.changes, again.was_running) == (set(before), [], True)
+        data["dedup"]["shards"] = 2
+        with pytest.raises(ConfigError, match=r"dedup\.shards: cannot be changed while the pipeline runs"):
             driver.start(check_config(data, "twice.yaml"))
-        assert {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()} == before
+        data["dedup"]["shards"] = 1
+        data["venues"]["binance-spot"]["redundancy"] = 4
+        with pytest.raises(ConfigError, match="4 copies wanted in different nodes, there are only 3"):
+            driver.start(check_config(data, "twice.yaml"))
+        handle = driver.supervisor("twice")
+        handle.begin.remote(to_json(check_config(data, "twice.yaml")), "elsewhere:1", True)
+        with pytest.raises(ConfigError, match=r"another driver \(elsewhere:1\) is starting or changing it"):
+            driver.start(check_config(data, "twice.yaml"))
+        handle.revert.remote("elsewhere:1")
+        data["venues"]["binance-spot"]["redundancy"] = "all"
+        data["strategies"][0]["params"] = {"speed": 3}
+        with pytest.raises(ConfigError, match="no parameter 'speed'"):
+            driver.start(check_config(data, "twice.yaml"))
+        until(lambda: not pipeline.status()["waiting"], "what was begun is gone")
+        until(
+            lambda: {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()} == before, "as before"
+        )

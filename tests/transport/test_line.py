@@ -12,7 +12,7 @@ from raytrade.core.events import BookDelta, BookSnapshot, Event, LineDown, LineU
 from raytrade.emulator import EmulatorSettings, run_in_thread
 from raytrade.errors import LineLost
 from raytrade.transport.clock import SystemClock
-from raytrade.transport.line import Line, rotation_s
+from raytrade.transport.line import Line
 from raytrade.transport.rest import WeightBudget
 from raytrade.transport.websocket import Websocket, open_websocket
 from raytrade.venues import find_venue
@@ -168,14 +168,6 @@ def test_a_server_that_refuses_the_handshake() -> None:
 
     with pytest.raises(LineLost, match="403"):
         asyncio.run(course())
-
-
-def test_lines_are_opened_anew_before_the_venue_cuts_them_and_not_all_at_once() -> None:
-    day_s = 24 * 3600
-    times = [rotation_s(f"collector-{number}/binance-spot", day_s) for number in range(50)]
-    assert all(day_s / 2 <= time < day_s for time in times)
-    assert len({round(time / 600) for time in times}) > 20
-    assert rotation_s("collector", 0) == 0
 
 
 def test_a_rotation_is_a_reconnect_with_its_reason() -> None:

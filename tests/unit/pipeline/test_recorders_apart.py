@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from raytrade.config import Config, check_config
-from raytrade.pipeline.planning import Node, plan_what_fits
+from raytrade.pipeline.planning import Node, Standing, plan_what_fits
 
 NODES = [Node(sha1(f"node{number}".encode()).hexdigest(), {"recorder": "yes"}) for number in range(4)]
 
@@ -19,9 +19,9 @@ def config(names: list[str]) -> Config:
 
 
 def homes(names: list[str], nodes: list[Node], held: dict[str, str]) -> dict[str, str]:
-    placements, problems = plan_what_fits(config(names), nodes, held)
-    assert problems == []
-    return {p.plan.name: p.node.node_id for p in placements if "-recorder-" in p.plan.name}
+    plan = plan_what_fits(config(names), nodes, Standing(held))
+    assert plan.problems == []
+    return {p.plan.name: p.node.node_id for p in plan.placements if "-recorder-" in p.plan.name}
 
 
 @pytest.mark.parametrize("names", [list(pair) for pair in combinations("abcdefgh", 2)], ids="".join)

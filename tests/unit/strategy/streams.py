@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raytrade.arbitration import ArbiterSettings, Rule, StreamRule
+from raytrade.arbitration import HELD_NS, ArbiterSettings, Rule, StreamRule
 from raytrade.core.book import L2Book
 from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import (
@@ -14,6 +14,7 @@ from raytrade.core.events import (
     Event,
     Flag,
     Gap,
+    Held,
     LineDown,
     LineUp,
     Resynced,
@@ -114,8 +115,12 @@ def line_up(line: str, venue: str = "binance-spot") -> Message:
     return message(LineUp(venue=venue), line)
 
 
-def line_down(line: str, venue: str = "binance-spot") -> Message:
-    return message(LineDown(venue=venue, cause="lost"), line)
+def line_down(line: str, venue: str = "binance-spot", cause: str = "lost") -> Message:
+    return message(LineDown(venue=venue, cause=cause), line)
+
+
+def held(id_last: int) -> Message:
+    return message(Held(instrument=BTC, channel=Channel.BOOK, id_last=id_last), "dedup")
 
 
 def stalled(instrument: str = BTC, channel: Channel = Channel.BOOK) -> Message:
@@ -184,7 +189,7 @@ class Rig:
         self.now_ns = T0
         self.commands: list[EngineCommand] = []
         self.seen: list[tuple[int, str, int, int, int]] = []
-        settings = settings or EngineSettings(arbiter=ArbiterSettings(hold_back_ns_max=SECOND))
+        settings = settings or EngineSettings(arbiter=ArbiterSettings(hold_back_ns_max=SECOND, held_ns=HELD_NS))
         observer = (lambda *fact: self.seen.append(fact)) if observed else None
         self.engine = StrategyEngine("test", strategy, Filter(*globs), rules, settings, observer)
 

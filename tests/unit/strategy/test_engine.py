@@ -5,7 +5,7 @@ import pytest
 from raytrade.arbitration import SnapshotWanted
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import SECOND
-from raytrade.core.events import Channel, Side, Trade
+from raytrade.core.events import RETIRED, Channel, Side, Trade
 from raytrade.core.message import Kind
 from raytrade.strategy import BaseStrategy, Context, EngineSettings, Fill, Note, Rejection, StrategyFailed
 from tests.unit.strategy.streams import (
@@ -16,6 +16,7 @@ from tests.unit.strategy.streams import (
     Diary,
     Rig,
     delta,
+    held,
     line_down,
     line_up,
     message,
@@ -406,3 +407,43 @@ def test_same_input_same_output() -> None:
         rig.receive("a", snapshot(10), delta(11, asks=(101, 9)), trade(4), line_down("osaka/1"))
         outputs.append((rig.commands, rig.engine.statistics()))
     assert outputs[0] == outputs[1]
+
+
+# Quality.
+
+
+def test_an_update_held_back_halves_the_quality_until_the_book_moves() -> None:
+    rig, diary = live()
+    told = len(diary.of("quality"))
+    rig.receive("a", held(11))
+    rig.receive("b", held(11))
+    assert quality(rig) == (0.5, 2)
+    assert len(diary.of("quality")) == told + 1, "the second replica says nothing new"
+    rig.receive("b", delta(12))
+    rig.receive("a", held(11))
+    assert quality(rig) == (1.0, 2), "a replica that is behind says nothing new"
+
+
+def test_a_line_that_one_replica_finds_silent_counts_until_the_other_does_too() -> None:
+    rig, _ = live()
+    rig.receive("a", line_down("tokyo/1", cause="silent"))
+    assert quality(rig) == (1.0, 2)
+    rig.receive("b", line_down("tokyo/1", cause="silent"))
+    assert quality(rig) == (0.5, 1)
+    rig.receive("b", line_up("tokyo/1"))
+    assert quality(rig) == (1.0, 2)
+
+
+def test_a_line_that_was_given_up_is_not_missed() -> None:
+    rig, _ = live()
+    for replica in ("a", "b"):
+        rig.receive(replica, line_up("osaka/1~2"))
+    for replica in ("a", "b"):
+        rig.receive(replica, line_down("tokyo/1", cause=RETIRED))
+    rig.receive("a", delta(12, line="tokyo/1"))
+    assert quality(rig) == (1.0, 2)
+
+
+def quality(rig: Rig) -> tuple[float, int]:
+    counts = rig.engine.statistics().instruments[BTC]
+    return counts.quality, counts.copies_left

@@ -29,3 +29,23 @@ def test_share_is_what_is_left_of_the_most(words: list[tuple[str, bool]]) -> Non
         lines.hear(line, is_up)
     assert (lines.left, lines.most) == (sum(up.values()), most)
     assert 0 <= lines.share() <= 1
+
+
+def test_a_line_that_is_given_up_is_not_missed() -> None:
+    lines = VenueLines()
+    for line in ("old", "new", "other"):
+        lines.hear(line, True)
+    assert (lines.retire("old"), lines.retire("old")) == (True, False)
+    assert (lines.left, lines.most, lines.share()) == (2, 2, 1.0)
+    assert (lines.is_new("old"), lines.is_new("more")) == (False, True)
+    lines.hear("old", True)
+    assert (lines.left, lines.most) == (3, 3)
+
+
+def test_what_was_lost_before_is_still_missed_when_another_is_given_up() -> None:
+    lines = VenueLines()
+    for line in ("old", "new", "lost"):
+        lines.hear(line, True)
+    lines.hear("lost", False)
+    lines.retire("old")
+    assert (lines.left, lines.most) == (1, 2)

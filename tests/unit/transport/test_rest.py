@@ -8,48 +8,65 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrade.core.clock import SECOND
 from raytrade.errors import LineLost
 from raytrade.transport import rest
 from raytrade.transport.egress import Egress
-from raytrade.transport.rest import SHARE, WINDOW_NS, WeightBudget, fetch
+from raytrade.transport.rest import WINDOW_NS, WeightBudget, fetch
 
 
-def test_the_budget_is_a_share_of_the_venues_weight() -> None:
-    budget = WeightBudget(100)
-    assert [budget.wait_ns(20, 0) for _ in range(2)] == [0, 0]
-    assert budget.wait_ns(20, SECOND) == WINDOW_NS - SECOND
-    assert budget.wait_ns(10, SECOND) == 0
-    assert budget.wait_ns(20, WINDOW_NS) == 0
-
-
-def test_one_request_is_always_allowed() -> None:
-    budget = WeightBudget(100)
-    assert budget.wait_ns(250, 0) == 0
-    assert budget.wait_ns(250, 1) == WINDOW_NS - 1
-    assert budget.wait_ns(250, WINDOW_NS) == 0
+def test_what_is_spent_comes_back_after_a_minute() -> None:
+    budget = WeightBudget(50)
+    assert [budget.spend(20, 0) for _ in range(2)] == [0, 0]
+    assert budget.spend(20, SECOND) == WINDOW_NS - SECOND
+    assert budget.spend(10, SECOND) == 0
+    assert budget.spend(20, WINDOW_NS) == 0
+    assert (budget.counts.requests, budget.counts.spent) == (4, 30)
 
 
 def test_without_a_stated_limit_nothing_waits() -> None:
     budget = WeightBudget(0)
-    assert [budget.wait_ns(1000, 0) for _ in range(50)] == [0] * 50
+    assert [budget.spend(1000, 0) for _ in range(50)] == [0] * 50
 
 
+def test_what_never_fits_is_never_spent() -> None:
+    budget = WeightBudget(1)
+    assert [budget.spend(250, at * WINDOW_NS) > 0 for at in range(3)] == [True] * 3
+
+
+def test_more_may_be_spent_only_when_others_have_had_a_minute_to_spend_less() -> None:
+    budget = WeightBudget(100)
+    budget.limit(200, 0, 1, 0)
+    assert [budget.spend(100, 0), budget.spend(100, 1)] == [0, WINDOW_NS - 1]
+    budget.limit(200, 0, 1, SECOND)
+    assert [budget.spend(100, WINDOW_NS) for _ in range(3)] == [0, 0, WINDOW_NS]
+    budget.limit(100, 0, 1, WINDOW_NS)
+    assert budget.spend(100, WINDOW_NS + 1) > 0
+
+
+def test_one_that_was_restarted_has_one_request_in_its_first_minute() -> None:
+    budget = WeightBudget(1000)
+    budget.begin_late(250, 0)
+    assert [budget.spend(250, 0) > 0 for _ in range(2)] == [False, True]
+    assert budget.spend(750, WINDOW_NS) == 0
+
+
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30 * SECOND), st.integers(1, 40)), max_size=40))
-def test_no_minute_spends_more_than_the_share(requests: list[tuple[int, int]]) -> None:
-    budget = WeightBudget(200)
+def test_no_minute_spends_more_than_the_budget(requests: list[tuple[int, int]]) -> None:
+    budget = WeightBudget(100)
     spent: list[tuple[int, int]] = []
     now_ns = 0
     for pause_ns, weight in requests:
         now_ns += pause_ns
-        while (wait_ns := budget.wait_ns(weight, now_ns)) > 0:
+        while (wait_ns := budget.spend(weight, now_ns)) > 0:
             now_ns += wait_ns
         spent.append((now_ns, weight))
         window = sum(part for at, part in spent if at > now_ns - WINDOW_NS)
-        assert window <= 200 * SHARE
+        assert window <= 100
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reply: Callable[[], io.BytesIO]) -> list[urllib.request.Request]:
