@@ -27,7 +27,7 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "captures"
 
 
 class Folders(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps together, on one process, what shares a cluster or the imported recordings; the rest goes to who is free."""
+    """Keeps together, on one process, what shares a cluster or the imported recordings."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = nodeid.split("/")[1]
