@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,13 +22,14 @@ class Incidents:
         self._lock = threading.Lock()
 
     def note(self, incident: Incident, ts_ns: Nanos, **fields: Field) -> None:
-        """Keep an incident and write it out."""
+        """Keep an incident and write it out, if that disk has room: an actor outlives its own log."""
         with self._lock:
             record = self._log.note(incident, ts_ns, fields)
         if record is not None:
             line = {"event": record.incident, "actor": self._actor, "ts_ns": ts_ns, **fields}
-            sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+                sys.stderr.flush()
 
     def status(self) -> dict[str, Any]:
         """Give the newest incidents, and how many there was no room for."""

@@ -123,9 +123,11 @@ class MachineThread:
                     callback()
                 due_ns = self._tick(self.clock.now_ns())
         except BaseException:  # noqa: BLE001 - the boundary of the actor
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(70)
+            try:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(70)
 
     def _wait(self, due_ns: Nanos | None) -> list[Callable[[], None]]:
         """Sleep until something comes or is due. Epoll counts in milliseconds, select on it in microseconds."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from raytrade.demo.nodes import Nodes
 
 HERE = Path(__file__).parent
+LONG = ("test_chaos.py", "test_moves.py", "test_recorders.py", "test_sweep.py", "test_watching.py")
+"""Pipelines of their own beside those of the main suite: run by `pytest -m long`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.ray)
+            if item.path.name in LONG:
+                item.add_marker(pytest.mark.long)
             item.add_marker(pytest.mark.timeout(240))
 
 

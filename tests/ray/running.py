@@ -198,7 +198,8 @@ class Running:
 
     def stop(self) -> None:
         """Drain and stop."""
-        assert driver.stop(self.name) == []
+        problems = driver.stop(self.name)
+        assert problems == [], problems
 
 
 def trade_ids(directory: Path, venue: str, symbol: str) -> list[int]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,13 @@ def test_counters_are_the_status_less_its_costly_parts(pipeline: Running) -> Non
 
 
 def test_metrics_reach_prometheus(pipeline: Running) -> None:
-    ports = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ray.nodes()]  # type: ignore[no-untyped-call]
-
     def exported() -> set[str]:
-        pages = [urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10).read() for host, port in ports]
+        """Give what all nodes export; a node whose agent was started anew may not answer yet."""
+        pages = []
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            with suppress(OSError):
+                url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+                pages.append(urllib.request.urlopen(url, timeout=10).read())
         return set(re.findall(r"^# TYPE ray_(raytrade_\w+) ", b"\n".join(pages).decode(), re.MULTILINE))
 
     moved = {"raytrade_line_frames_total", "raytrade_hop_latency_seconds", "raytrade_line_up"}

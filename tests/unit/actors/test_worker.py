@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -10,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from raytrade.actors.incidents import Incidents
 from raytrade.actors.worker import MachineThread
 from raytrade.core.clock import MILLISECOND, Nanos
+from raytrade.core.incidents import Incident
 
 WATCHED_S = 0.4
 
@@ -105,3 +109,40 @@ def test_a_deadline_is_kept_while_spinning() -> None:
     thread.stop()
     assert len(due) >= 10
     assert all(later - earlier >= 5 * MILLISECOND for earlier, later in pairwise(due[:10]))
+
+
+class FullDisk:
+    """A standard error that has no room."""
+
+    def write(self, text: str) -> int:
+        raise OSError(27, "File too large")
+
+    def flush(self) -> None:
+        raise OSError(27, "File too large")
+
+
+def test_an_incident_that_cannot_be_written_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    incidents = Incidents("a")
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    incidents.note(Incident.RECORDING_FAILED, 1, problem="full")
+    assert [one["incident"] for one in incidents.status()["incidents"]] == ["recording_failed"]
+
+
+def test_a_thread_that_fails_ends_the_process_even_if_nothing_can_be_printed() -> None:
+    """Else the actor would live on without its thread, and answer nothing."""
+    program = """
+import sys
+from raytrade.actors.worker import MachineThread
+
+class FullDisk:
+    def write(self, text): raise OSError(27, "File too large")
+    def flush(self): raise OSError(27, "File too large")
+
+def tick(now_ns): raise ValueError("wrong")
+
+sys.stderr = FullDisk()
+thread = MachineThread("t", tick)
+thread.start()
+thread._thread.join()
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 70
