@@ -28,7 +28,7 @@ from raytrade.simulation.story import plan_lines, story_lines
 ROOT = Path(__file__).resolve().parents[2]
 KEPT_LINES = (ROOT / "tests/simulation/seeds.txt").read_text().splitlines()
 KEPT = [int(line.split()[0]) for line in KEPT_LINES if line[:1].isdigit()]
-SEEDS = int(os.environ.get("RAYTRADE_SEEDS", "100"))
+SEEDS = int(os.environ.get("RAYTRADE_SEEDS", "40"))
 """How many seeds are run beside those that once failed."""
 PROCESSES = 2
 CHUNK = 8

@@ -205,7 +205,8 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("hftbacktest") is None, reason="needs hftbacktest (extra: test)")
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("hftbacktest") is None, reason="needs hftbacktest (extra: interop)")
 def test_hftbacktest_reads_both(tmp_path: Path) -> None:
     """Its own backtester ends with our touch, on our events and on those that its reader makes of our CSV."""
     steps = 300
