@@ -459,7 +459,7 @@ class ChainStream:
             return True
         self._ahead = None
         later = [held for held in self._held.entries if held[1] > base]
-        if (later and later[0][0] > base) or (self._emitted is not None and base < self._emitted):
+        if (later and later[0][0] > base) or base < (self._told or 0):
             return False
         while self._held and self._held.entries[0][1] <= base:
             self._give_unapplied(self._held.take(0))
