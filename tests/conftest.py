@@ -1,6 +1,7 @@
 """What all tests share: profiles of hypothesis, and the recordings.
 
-``HYPOTHESIS_PROFILE`` chooses `fast` (the default), `ci` or `night`; ``--hypothesis-seed`` repeats a run.
+``HYPOTHESIS_PROFILE`` chooses `fast` (the default: the same examples each time), `deep` or `night` (others each time;
+``--hypothesis-seed`` repeats a run).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
-settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=SLOW_IS_FINE)
-settings.register_profile("ci", max_examples=300, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
+settings.register_profile("fast", max_examples=60, deadline=None, derandomize=True, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile("deep", max_examples=300, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
 settings.register_profile(
     "night", max_examples=5000, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True
 )

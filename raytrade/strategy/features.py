@@ -7,7 +7,7 @@ reads no clock: the time is that of what it is fed. Memory is bounded by the win
 from __future__ import annotations
 
 from collections import deque
-from math import log, sqrt
+from math import fsum, log, sqrt
 
 import msgspec
 
@@ -69,8 +69,8 @@ class OrderFlowImbalance:
 
     @property
     def value(self) -> float:
-        """The sum over the window."""
-        return sum(flow for _, flow in self._events)
+        """The sum over the window, rounded once."""
+        return fsum(flow for _, flow in self._events)
 
 
 def _flow(last: Top, top: Top) -> float:
@@ -78,7 +78,7 @@ def _flow(last: Top, top: Top) -> float:
     went_bid = last.bid_size if top.bid <= last.bid else 0.0
     came_ask = top.ask_size if top.ask <= last.ask else 0.0
     went_ask = last.ask_size if top.ask >= last.ask else 0.0
-    return came_bid - went_bid - came_ask + went_ask
+    return fsum((came_bid, -went_bid, -came_ask, went_ask))
 
 
 class Vwap:
