@@ -92,9 +92,9 @@ async def check_snapshots() -> None:
     while not emulator.is_finished:
         snapshots.append((await fetch(emulator, "/api/v3/depth?symbol=BTCUSDT&limit=5000"))[1])
     await finish(emulator, reader)
-    assert len(snapshots) > 10
+    assert len({snapshot["lastUpdateId"] for snapshot in snapshots}) > 2
     deltas = reader.frames
-    for snapshot in snapshots[1 :: len(snapshots) // 10]:
+    for snapshot in snapshots[1 :: len(snapshots) // 10 or 1]:
         before = [d for d in deltas if d["u"] <= snapshot["lastUpdateId"]]
         sides = rebuild("binance-spot", snapshots[0], before)
         taken: Sides = ({}, {})
