@@ -8,6 +8,11 @@ it is read, never rounded.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
+import msgspec
+
 from raytrade.errors import DecodeError
 
 FRACTION_DIGITS_MAX = 18
@@ -117,6 +122,24 @@ def read_even(texts: list[str], scale: int) -> list[int] | None:
     return values if len(values) == len(texts) else None
 
 
+_PAIRS = msgspec.json.Decoder(list[tuple[str, str]])
+_PUNCTUATION = b'[]".'
+
+
+@lru_cache(maxsize=(FRACTION_DIGITS_MAX + 1) ** 2)
+def _even_side(price_scale: int, size_scale: int) -> re.Pattern[bytes]:
+    """Give what valid JSON must match to be a side whose texts all have the digits of the scales."""
+    price, size = (
+        rb"\d{1,%d}" % INTEGER_DIGITS_MAX + (rb"\.\d{%d}" % scale if scale else b"")
+        for scale in (price_scale, size_scale)
+    )
+    return re.compile(rb'\[(?:\["%s","%s"\],?)*\]' % (price, size))
+
+
+def _digits(side: bytes) -> tuple[int, ...]:
+    return tuple(map(int, side.translate(None, _PUNCTUATION).split(b","))) if len(side) > len("[]") else ()
+
+
 class Quantizer:
     """Reads one instrument's levels; its two scales grow when the venue writes a finer digit."""
 
@@ -137,6 +160,20 @@ class Quantizer:
                 return [self._side(side) if side else () for side in sides]
             except FinerScale:
                 self._refine(sides)
+
+    def json_levels(self, bids: msgspec.Raw, asks: msgspec.Raw) -> list[tuple[int, ...]]:
+        """Read two sides as they stand in a frame that is valid JSON: ``[["0.3513","6195.0"],...]``.
+
+        Most venues write the same number of digits each time; that is seen at one look, and no text is made.
+
+        Raises:
+            DecodeError: a text is no number.
+            msgspec.MsgspecError: a side is no list of pairs of texts.
+        """
+        is_even = _even_side(self.prices.scale, self.sizes.scale).fullmatch
+        if is_even(bids) and is_even(asks):
+            return [_digits(bytes(bids)), _digits(bytes(asks))]
+        return self.levels(_PAIRS.decode(bids), _PAIRS.decode(asks))
 
     def _side(self, side: list[tuple[str, str]]) -> tuple[int, ...]:
         prices, sizes = self.prices, self.sizes

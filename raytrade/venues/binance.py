@@ -31,7 +31,6 @@ from raytrade.venues.protocol import (
     VenueSpec,
 )
 
-Pairs = list[tuple[str, str]]
 STREAMS_PER_FRAME_MAX = 200
 
 
@@ -45,8 +44,8 @@ class Payload(msgspec.Struct):
     U: Identifier = 0
     u: Identifier = 0
     pu: Identifier | None = None
-    b: Pairs | str | int = ""
-    a: Pairs | str | int = ""
+    b: msgspec.Raw = msgspec.Raw()
+    a: msgspec.Raw = msgspec.Raw()
     p: str = ""
     q: str = ""
     t: Identifier | str = 0
@@ -68,13 +67,14 @@ class RestBook(msgspec.Struct):
     """The REST book; `E` and `T` only on futures."""
 
     lastUpdateId: Identifier
-    bids: Pairs
-    asks: Pairs
+    bids: msgspec.Raw
+    asks: msgspec.Raw
     E: Milliseconds = 0
     T: Milliseconds = 0
 
 
 _frames = msgspec.json.Decoder(Frame)
+_identifiers = msgspec.json.Decoder(Identifier)
 _books = msgspec.json.Decoder(RestBook)
 
 
@@ -140,14 +140,14 @@ class BinanceMachine(VenueMachine):
         return payload.U - 1
 
     def _read_depth(self, payload: Payload, ts_recv_ns: Nanos) -> None:
-        if not (isinstance(payload.b, list) and isinstance(payload.a, list)):
+        if not (payload.b and payload.a):
             raise DecodeError("depthUpdate without levels")
         symbol = payload.s
         id_prev = self._previous(payload)
         if not symbol or id_prev > payload.u:
             raise DecodeError(f"depthUpdate of {symbol!r} with ids {payload.U} to {payload.u}")
         quantizer = self._quantizer(symbol)
-        bids, asks = quantizer.levels(payload.b, payload.a)
+        bids, asks = quantizer.json_levels(payload.b, payload.a)
         self._served(symbol)
         self._counts(symbol).updates += 1
         self._events.append(
@@ -165,7 +165,7 @@ class BinanceMachine(VenueMachine):
         )
 
     def _read_trade(self, payload: Payload, ts_recv_ns: Nanos) -> None:
-        sequence = payload.t if payload.e == "trade" else payload.a
+        sequence = payload.t if payload.e == "trade" else _identifiers.decode(payload.a)
         if not isinstance(sequence, int) or not payload.s:
             raise DecodeError(f"{payload.e} without id or symbol")
         quantizer = self._quantizer(payload.s)
@@ -189,7 +189,7 @@ class BinanceMachine(VenueMachine):
     def _read_snapshot(self, symbol: str, body: bytes, ts_recv_ns: Nanos) -> None:
         book = _books.decode(body)
         quantizer = self._quantizer(symbol)
-        bids, asks = quantizer.levels(book.bids, book.asks)
+        bids, asks = quantizer.json_levels(book.bids, book.asks)
         self._counts(symbol).snapshots += 1
         self._events.append(
             BookSnapshot(
@@ -201,7 +201,7 @@ class BinanceMachine(VenueMachine):
                 size_scale=quantizer.sizes.scale,
                 ts_venue_ns=(book.T or book.E) * MILLISECOND,
                 ts_recv_ns=ts_recv_ns,
-                depth=max(len(book.bids), len(book.asks)),
+                depth=max(len(bids), len(asks)) // 2,
             )
         )
 

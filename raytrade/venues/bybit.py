@@ -36,15 +36,13 @@ DEPTH = 200
 DEPTH_OF_OPTIONS = 100
 DEPTH_DIGITS_MAX = 5
 
-Pairs = list[tuple[str, str]]
-
 
 class Book(msgspec.Struct):
     """A book or changed levels."""
 
     s: str
-    b: Pairs
-    a: Pairs
+    b: msgspec.Raw
+    a: msgspec.Raw
     u: Identifier
 
 
@@ -170,7 +168,7 @@ class BybitMachine(LeadMachine):
         book = _books.decode(message.data)
         symbol = f"{self.category}:{book.s}"
         quantizer = self._quantizer(symbol)
-        bids, asks = quantizer.levels(book.b, book.a)
+        bids, asks = quantizer.json_levels(book.b, book.a)
         reading = Reading(
             symbol=symbol,
             instrument=self._instrument(symbol),

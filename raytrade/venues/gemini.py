@@ -35,7 +35,6 @@ from raytrade.venues.protocol import (
     VenueSpec,
 )
 
-Pairs = list[tuple[str, str]]
 PING_ID = 0
 
 
@@ -47,8 +46,8 @@ class Frame(msgspec.Struct):
     s: str = ""
     U: Identifier | None = None
     u: Identifier | None = None
-    b: Pairs | str | int = ""
-    a: Pairs | str | int = ""
+    b: msgspec.Raw = msgspec.Raw()
+    a: msgspec.Raw = msgspec.Raw()
     t: Identifier | None = None
     p: str = ""
     q: str = ""
@@ -134,11 +133,11 @@ class GeminiMachine(LeadMachine):
         id_prev, id_last = message.U, message.u
         if id_prev is None or id_last is None or id_prev > id_last:
             raise DecodeError(f"depthUpdate of {message.s!r} with ids {id_prev} to {id_last}")
-        if not (isinstance(message.b, list) and isinstance(message.a, list)):
+        if not (message.b and message.a):
             raise DecodeError("depthUpdate without levels")
         symbol = message.s
         quantizer = self._quantizer(symbol)
-        bids, asks = quantizer.levels(message.b, message.a)
+        bids, asks = quantizer.json_levels(message.b, message.a)
         instrument = self._instrument(symbol)
         is_snapshot = id_prev == id_last and symbol not in self._begun
         if is_snapshot:

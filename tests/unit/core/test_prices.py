@@ -3,8 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raytrade.core.prices import (
@@ -144,3 +145,31 @@ def test_texts_read_together_are_read_as_one_by_one(texts: list[str], scale: int
 def test_texts_of_one_width_are_read_together() -> None:
     assert read_even(["0.00147", "12.50000", "0.00000"], 5) == [147, 1_250_000, 0]
     assert read_even(["0.00147", "12.5"], 5) is None
+
+
+PAIR_LISTS = st.lists(st.tuples(PLAIN | EVEN, PLAIN | EVEN), max_size=5)
+
+
+@given(PAIR_LISTS, PAIR_LISTS, st.integers(0, 3), st.integers(0, 3))
+@example([("1.25", "7")], [], 2, 0)
+@example([("1.25", "7.5")], [("1", "2.5")], 2, 1)
+def test_json_is_read_as_its_texts_are(
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]], price_scale: int, size_scale: int
+) -> None:
+    """Values, scales and refusals are the same, whichever way the sides are read."""
+    known, quick = Quantizer(price_scale, size_scale), Quantizer(price_scale, size_scale)
+    raw = [msgspec.Raw(msgspec.json.encode(side)) for side in (bids, asks)]
+    try:
+        expected = known.levels(bids, asks)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            quick.json_levels(*raw)
+        return
+    assert quick.json_levels(*raw) == expected
+    assert (quick.prices.scale, quick.sizes.scale) == (known.prices.scale, known.sizes.scale)
+
+
+@pytest.mark.parametrize("side", [b'[["1","2"],["3"]]', b"[[1,2]]", b'"1"', b'[["1","2","3"]]', b"{}", b"null"])
+def test_json_that_is_no_side_is_refused(side: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        Quantizer().json_levels(msgspec.Raw(side), msgspec.Raw(b"[]"))
