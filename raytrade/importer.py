@@ -16,7 +16,7 @@ from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Side
 from raytrade.core.instrument import instrument_name, split_instrument
-from raytrade.core.message import Kind, Message, decode, encode, parse
+from raytrade.core.message import Kind, Message, decode, message_of
 from raytrade.errors import CaptureError
 from raytrade.rules import rule_of
 from raytrade.storage.arrivals import ArrivalSink
@@ -141,7 +141,7 @@ class Importer:
         return machine
 
     def _collect(self, line: str, machine: VenueMachine, ts_ns: Nanos) -> None:
-        messages = [parse(encode(event, line)) for event in machine.events()]
+        messages = [message_of(event, line) for event in machine.events()]
         if self._arrivals is not None and messages:
             self._log.note(messages, ts_ns)
         for message in messages:

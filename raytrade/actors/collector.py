@@ -21,7 +21,7 @@ from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Event, LineDown, LineUp
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import split_instrument
-from raytrade.core.message import encode, parse
+from raytrade.core.message import message_of
 from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
 from raytrade.links.line_books import LineBooks
@@ -143,7 +143,7 @@ class Collector:
     # On the event loop.
 
     def _deliver(self, line: str, events: list[Event]) -> None:
-        messages = [parse(encode(event, line)) for event in events]
+        messages = [message_of(event, line) for event in events]
         self._publisher.append(messages)
         for event, message in zip(events, messages, strict=True):
             self._line_books.follow(line, event, message)

@@ -45,6 +45,7 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 # id_prev, id_last, epoch, ts_venue_ns, ts_recv_ns, state_hash, depth, number of bids, number of asks
 HEADER = struct.Struct("<I6BH5qQ3I")
 _HEADER_BYTES = HEADER.size
+_pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
 _FLAGS = struct.Struct("<H")
 _FLAGS_OFFSET = 10
@@ -164,14 +165,21 @@ def _unpack_wide(raw: bytes, start: int, count: int) -> Levels:
 
 def encode_book(event: BookSnapshot | BookDelta, line: str) -> bytes:
     """Write a book event received on `line`."""
+    return _book_message(event, line).raw
+
+
+def _book_message(event: BookSnapshot | BookDelta, line: str) -> Message:
     body, flags = _pack_levels(event.bids + event.asks, event.flags)
+    flags = int(flags)
     name, source = _name_bytes(event.instrument), _name_bytes(line)
     if type(event) is BookDelta:
-        kind, id_prev, depth = 2, event.id_prev, 0
+        kind, id_prev, depth = Kind.DELTA, event.id_prev, 0
     else:
-        kind, id_prev, depth = 1, 0, event.depth  # type: ignore[union-attr]
-    header = HEADER.pack(
-        HEADER.size + len(name) + len(source) + len(body),
+        kind, id_prev, depth = Kind.SNAPSHOT, 0, event.depth  # type: ignore[union-attr]
+    bid_count, ask_count = len(event.bids) // 2, len(event.asks) // 2
+    body_start = _HEADER_BYTES + len(name) + len(source)
+    header = _pack_header(
+        body_start + len(body),
         kind,
         0,
         event.price_scale,
@@ -186,10 +194,29 @@ def encode_book(event: BookSnapshot | BookDelta, line: str) -> bytes:
         event.ts_recv_ns,
         event.state_hash,
         depth,
-        len(event.bids) // 2,
-        len(event.asks) // 2,
+        bid_count,
+        ask_count,
     )
-    return b"".join((header, name, source, body))
+    return Message(
+        kind,
+        Channel.BOOK,
+        flags,
+        _name_text(name),
+        _name_text(source),
+        id_prev,
+        event.id_last,
+        event.epoch,
+        event.ts_venue_ns,
+        event.ts_recv_ns,
+        event.state_hash,
+        depth,
+        event.price_scale,
+        event.size_scale,
+        bid_count,
+        ask_count,
+        body_start,
+        b"".join((header, name, source, body)),
+    )
 
 
 def encode_trade(event: Trade, line: str) -> bytes:
@@ -253,6 +280,13 @@ def encode(event: Event, line: str) -> bytes:
             return _encode_note(Kind.STALLED, line, event, event.cause)
         case Held():
             return _encode_note(Kind.HELD, line, event, None)
+
+
+def message_of(event: Event, line: str) -> Message:
+    """Give what `parse` would give of the written event."""
+    if type(event) is BookDelta or type(event) is BookSnapshot:
+        return _book_message(event, line)
+    return parse(encode(event, line))
 
 
 def parse(raw: bytes) -> Message:

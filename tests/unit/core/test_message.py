@@ -18,7 +18,7 @@ from raytrade.core.events import (
     Stalled,
     Trade,
 )
-from raytrade.core.message import HEADER, Kind, Message, decode, encode, join, parse, split
+from raytrade.core.message import HEADER, Kind, Message, decode, encode, join, message_of, parse, split
 from raytrade.errors import MalformedBatch
 
 DELTA = BookDelta(
@@ -83,6 +83,16 @@ def test_what_is_read_is_what_was_written(event: Event) -> None:
     assert decode(message) == event
     assert message.line == "c1/v-1"
     assert encode(decode(message), message.line) == message.raw
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("line", ["c1/v-1", "l" * 300])
+def test_a_message_made_of_an_event_is_the_one_read_from_its_bytes(event: Event, line: str) -> None:
+    wide = [msgspec.structs.replace(event, bids=(10**37, 1))] if isinstance(event, BookDelta | BookSnapshot) else []
+    for made in (event, *wide):
+        message = message_of(made, line)
+        assert message == parse(encode(made, line)) == parse(message.raw)
+        assert type(message.flags) is int
 
 
 def test_the_header_is_read_without_the_levels() -> None:
