@@ -65,6 +65,11 @@ def join(address: str = "auto") -> None:
         raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
 
 
+def cluster_address() -> str:
+    """Give the address at which other processes join the cluster that this one is connected to."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def is_joined() -> bool:
     """Tell whether this process is connected to a cluster."""
     return bool(ray.is_initialized())
