@@ -14,6 +14,7 @@ import typer
 
 from raytrade.cli.output import wide_console
 from raytrade.cli.pipelines import Address, Pipeline
+from raytrade.cli.progress import waiting
 from raytrade.errors import ConfigError
 
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, max=600, help="For how long.")]
@@ -191,7 +192,8 @@ def soak(  # noqa: PLR0913 - one parameter per option
         kills_max=kills,
         both_copies=both_copies,
     )
-    result = run_soak(settings, lambda text: print(text, flush=True))
+    with waiting(f"drawing faults for {minutes:g} min"):
+        result = run_soak(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
     failures = print_report(wide_console(), result)
@@ -225,7 +227,8 @@ def head(
 
     directory = Path(tempfile.mkdtemp(prefix="raytrade-head-"))
     settings = HeadSettings(away_s=seconds, directory=directory, rate=rate)
-    result = run_head_proof(settings, lambda text: print(text, flush=True))
+    with waiting(f"{seconds:g} s without a head"):
+        result = run_head_proof(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
     for name, delivered in sorted(result.delivered.items()):
