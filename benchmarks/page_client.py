@@ -1,12 +1,20 @@
-"""A client of the page that is no browser: it takes what is pushed and draws nothing."""
+"""Clients of the page that are no browsers: they take what is pushed and draw nothing.
+
+python -m benchmarks.page_client ADDRESS COUNT [browser]
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import sys
+import tempfile
 import threading
 import urllib.request
 import uuid
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -77,3 +85,26 @@ class PageClient:
     def is_open(self) -> bool:
         """Whether the server has not closed it."""
         return bool(self._socket.connected)
+
+
+def main() -> None:
+    """Open clients (and a browser on the book, with ``browser``) until standard input ends; print what was pushed."""
+    address, count, *browser = sys.argv[1:]
+    address = address.rstrip("/")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(PageClient(address)) for _ in range(int(count))]
+        if browser:
+            from tests.browser.driving import Browser
+
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(Browser(address, directory)).click_tab("BOOK")
+        print("ready", flush=True)
+        before = sum(client.updates for client in clients), sum(client.bytes for client in clients)
+        sys.stdin.read()
+        updates, size = sum(client.updates for client in clients), sum(client.bytes for client in clients)
+        assert all(client.is_open for client in clients), "a client was dropped"
+        print(json.dumps({"updates": updates - before[0], "bytes": size - before[1]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

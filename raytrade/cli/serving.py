@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,11 +30,11 @@ def check_page(host: str, port: int) -> None:
         import nicegui  # noqa: F401
     except ImportError as error:
         raise ConfigError("ui", "", f"needs another package ({error.name}): pip install 'raytrade[ui]'") from None
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except OSError as error:
-        raise ConfigError("ui", f"{host}:{port}", f"cannot listen there: {error.strerror or error}") from None
+    from raytrade.transport.reach import taken
+
+    problem = taken(port, host)
+    if problem:
+        raise ConfigError("ui", f"{host}:{port}", f"cannot listen there: {problem}")
 
 
 def _is_loopback(host: str) -> bool:

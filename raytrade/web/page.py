@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from nicegui import Client, app, ui
+from nicegui import Client, app, background_tasks, ui
 
 from raytrade.core.clock import SECOND
 from raytrade.observation.overview import LineRow, Overview, RecorderRow, StreamRow
@@ -18,6 +20,7 @@ from raytrade.web.guard import FRAME_BYTES_MAX, Guard, GuardCounts
 from raytrade.web.hasty import hasty
 
 PUSH_S = 0.5
+LISTENING_POLL_S = 0.02
 EVENTS_SHOWN = 30
 HITS = "Faults"
 TABS = ("Pipeline", "Book", "Lines", "Latency", "Gaps", "Strategies", "Events")
@@ -46,8 +49,9 @@ def serve(feed: Feed, site: Site, ready: Callable[[], None]) -> None:
         Page(feed, counts, site.controls)
 
     app.add_middleware(Guard, token=site.token, counts=counts, pages=lambda: len(Client.instances))
+    logging.getLogger("nicegui").setLevel(logging.ERROR)
     app.config.socket_io_js_transports = ["websocket"]
-    app.on_startup(ready)
+    app.on_startup(lambda: _tell_when_listening(site, ready))
     app.on_shutdown(feed.stop)
     ui.run(
         host=site.host,
@@ -57,10 +61,29 @@ def serve(feed: Feed, site: Site, ready: Callable[[], None]) -> None:
         show_welcome_message=False,
         title="raytrade",
         tailwind=False,
+        uvicorn_logging_level="error",
         http=hasty(counts),
         ws_max_size=FRAME_BYTES_MAX,
         timeout_keep_alive=10,
     )
+
+
+async def _tell_when_listening(site: Site, ready: Callable[[], None]) -> None:
+    """The application starts before its server listens."""
+    host = site.host.replace("0.0.0.0", "127.0.0.1")
+
+    async def look() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, site.port)
+            except OSError:
+                await asyncio.sleep(LISTENING_POLL_S)
+                continue
+            writer.close()
+            ready()
+            return
+
+    background_tasks.create(look(), name="tell when listening")
 
 
 class Page:

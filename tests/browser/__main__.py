@@ -24,10 +24,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+from benchmarks.processor import Usage
 from raytrade.demo.nodes import Nodes, free_port
 from tests.browser.crowd import Crowd, rubbish
 from tests.browser.driving import Browser
-from tests.browser.processor import Usage
 from tests.ray.running import MARKETS, Running, running, until
 
 TABS = ("PIPELINE", "BOOK", "LINES", "LATENCY", "GAPS", "STRATEGIES", "EVENTS")
