@@ -1,10 +1,12 @@
 """What the page costs: processor time of its server, and the pipeline's latency with it and without it, in one run.
 
-    python -m benchmarks.page [--rate 5000] [--seconds 15] [--repeat 2] [--clients 9] [--no-browser] [--json FILE]
+    python -m benchmarks.page [--rate 5000] [--seconds 15] [--pairs 15] [--clients 9] [--no-browser] [--json FILE]
 
-One collector, two dedups, a strategy, ten instruments. Stretches without and with the page take turns; those with it
-have `--clients` websockets that are pushed everything, and one Chromium that shows ladder and heat map. Clients and
-browser run at the lowest priority: what they do to draw is not the server's. Fails above `--share-max` of a core.
+One collector, two dedups, a strategy, ten instruments. `--clients` websockets are pushed everything, and one Chromium
+shows ladder and heat map; they run at the lowest priority: what they do to draw is not the server's. First the
+processor time is taken over `--seconds`; then page and clients are stopped (SIGSTOP) and go on again, `--pairs` times
+for a second and a half each, so that whatever else the machine does falls on both sides alike. Fails above
+`--share-max` of a core.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -34,7 +37,7 @@ from raytrade.core.clock import MILLISECOND
 from raytrade.core.metrics import Histogram
 from raytrade.demo.exchange import Exchange
 from raytrade.demo.nodes import Nodes, every_role, free_port
-from raytrade.observation.status import hops, since
+from raytrade.observation.status import histogram_of, hops, since
 from raytrade.pipeline import driver
 from tests.ray.running import until
 
@@ -43,32 +46,32 @@ VENUE = "binance-spot"
 SYMBOLS = tuple(f"{base}USDT" for base in ("BTC", "ETH", "SOL", "XRP", "ADA", "BNB", "DOGE", "LTC", "DOT", "TRX"))
 WAY = "socket to strategy called"
 SETTLE_S = 3.0
+TURN_S, STRETCH_S = 0.2, 1.3
 
 
-class Stretch(msgspec.Struct, kw_only=True):
-    """One stretch: updates a second, latency in milliseconds, shares of a core by who used it."""
+class Result(msgspec.Struct, kw_only=True):
+    """Updates a second; shares of a core by who used it; what was pushed; latency by whether the page ran."""
 
-    with_page: bool
     rate: float
-    p50_ms: float
-    p99_ms: float
-    shares: dict[str, float] = {}
+    shares: dict[str, float]
     pushed_per_s: float = 0.0
     pushed_kb_per_s: float = 0.0
+    running: Histogram = msgspec.field(default_factory=Histogram)
+    stopped: Histogram = msgspec.field(default_factory=Histogram)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rate", type=float, default=5000.0, help="updates a second, of all instruments together")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of a stretch")
-    parser.add_argument("--repeat", type=int, default=2, help="stretches with the page")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for how long processor time is taken")
+    parser.add_argument("--pairs", type=int, default=15, help="how often the page is stopped and goes on")
     parser.add_argument("--clients", type=int, default=9)
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("--share-max", type=float, default=0.05, help="of a core, for the page's server")
     parser.add_argument("--json", type=Path, help="raw results")
     options = parser.parse_args(arguments)
-    if min(options.rate, options.seconds, options.repeat) <= 0:
-        parser.error("rate, seconds and repeat must be positive")
+    if min(options.rate, options.seconds, options.pairs) <= 0:
+        parser.error("rate, seconds and pairs must be positive")
     return options
 
 
@@ -114,44 +117,40 @@ class Bench:
         return bool(lines) and all(line["status"]["is_up"] for line in lines) and len(strategies[0]["up"]) == 2
 
     def _latency(self) -> Histogram:
-        return hops(driver.status(NAME)["actors"])[WAY]
+        return histogram_of(hops(driver.counters(NAME)["actors"])[WAY])
 
     def _sent(self) -> int:
         return int(sum(self._exchange.control("status")["updates"].values()))
 
-    def _measure(self, with_page: bool, shares: Callable[[], dict[str, float]]) -> Stretch:
-        threading.Event().wait(SETTLE_S)
-        shares()
-        before, sent = self._latency(), self._sent()
-        seconds, _ = Usage(os.getpid()).over(self._options.seconds)
-        used, latency = shares(), since(self._latency(), before)
-        p50_ns, p99_ns = latency.quantile_ns(0.5), latency.quantile_ns(0.99)
-        return Stretch(
-            with_page=with_page,
-            rate=(self._sent() - sent) / seconds,
-            p50_ms=p50_ns / MILLISECOND,
-            p99_ms=p99_ns / MILLISECOND,
-            shares=used,
-        )
-
-    def without_page(self) -> Stretch:
-        """Measure the pipeline alone."""
-        return self._measure(False, dict)
-
-    def with_page(self) -> Stretch:
-        """Measure it with a page that is looked at."""
+    def run(self) -> Result:
+        """Measure the pipeline under a page that is looked at."""
         port = free_port()
         with page_of(self._nodes.address, NAME, "127.0.0.1", port) as address, self._looked_at(address) as clients:
-            shares = Shares({"page": pid_of(f"--port\0{port}"), **self._viewers()})
-            stretch = self._measure(True, shares.read)
-            pushed = clients.finish()
-            stretch.pushed_per_s = pushed["updates"] / (self._options.seconds + SETTLE_S)
-            stretch.pushed_kb_per_s = pushed["bytes"] / 1000 / (self._options.seconds + SETTLE_S)
-            return stretch
+            page = pid_of(f"--port\0{port}")
+            pids = {"page": page}
+            if not self._options.no_browser:
+                pids["viewer"] = until(lambda: pids_of("ray::Viewer"), "a book is looked at")[-1]
+            result = self._take_shares(pids)
+            pushed, seconds = clients.pushed()
+            result.pushed_per_s, result.pushed_kb_per_s = pushed["updates"] / seconds, pushed["bytes"] / 1000 / seconds
+            for _ in range(self._options.pairs):
+                result.running.merge(self._stretch())
+                with stopped(page, clients.pid):
+                    result.stopped.merge(self._stretch())
+            clients.finish()
+        return result
 
-    def _viewers(self) -> dict[str, int]:
-        pids = pids_of("ray::Viewer")
-        return {"viewer": pids[0]} if pids else {}
+    def _take_shares(self, pids: dict[str, int]) -> Result:
+        threading.Event().wait(SETTLE_S)
+        usage, sent = {name: Usage(pid) for name, pid in pids.items()}, self._sent()
+        seconds, _ = Usage(os.getpid()).over(self._options.seconds)
+        return Result(rate=(self._sent() - sent) / seconds, shares={name: one.since() for name, one in usage.items()})
+
+    def _stretch(self) -> Histogram:
+        threading.Event().wait(TURN_S)
+        before = self._latency()
+        threading.Event().wait(STRETCH_S)
+        return since(self._latency(), before)
 
     @contextmanager
     def _looked_at(self, address: str) -> Iterator[Clients]:
@@ -166,36 +165,49 @@ class Bench:
             str(self._options.clients),
         ]
         words += [] if self._options.no_browser else ["browser"]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
             try:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n", "the clients did not come up"
                 yield Clients(process)
             finally:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def stopped(page: int, clients: int) -> Iterator[None]:
+    """Have the page and its clients do nothing; not for so long that the websockets are given up."""
+    os.killpg(clients, signal.SIGSTOP)
+    os.kill(page, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(page, signal.SIGCONT)
+        os.killpg(clients, signal.SIGCONT)
 
 
 class Clients:
-    """The process of the clients."""
+    """The process of the clients, in a group of its own with the browser."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._since_s = time.monotonic()
+        self.pid = process.pid
 
-    def finish(self) -> dict[str, int]:
-        """Have them go away; gives what they were pushed."""
-        out, _ = self._process.communicate(timeout=30)
-        return dict(json.loads(out))
+    def pushed(self) -> tuple[dict[str, int], float]:
+        """Give what they were pushed so far, and over how many seconds."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return dict(json.loads(self._process.stdout.readline())), time.monotonic() - self._since_s
 
-
-class Shares:
-    """Processor time of processes between two readings, as shares of a core."""
-
-    def __init__(self, pids: dict[str, int]) -> None:
-        self._usage = {name: Usage(pid) for name, pid in pids.items()}
-
-    def read(self) -> dict[str, float]:
-        """Give the shares since the reading before."""
-        return {name: usage.since() for name, usage in self._usage.items()}
+    def finish(self) -> None:
+        """Have them go away; fails if one of them was dropped before."""
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0, "a client was dropped"
 
 
 def pids_of(word: str) -> list[int]:
@@ -214,27 +226,21 @@ def pid_of(word: str) -> int:
     return pid
 
 
-def median(stretches: list[Stretch], key: str) -> float:
-    """Give the middle one of a figure."""
-    return float(statistics.median(getattr(one, key) for one in stretches))
-
-
-def report(stretches: list[Stretch], options: argparse.Namespace) -> int:
+def report(result: Result, options: argparse.Namespace) -> int:
     """Print all of it and judge; gives the exit status."""
-    for one in stretches:
-        figures = f"{one.rate:.0f} updates/s, {WAY} p50 {one.p50_ms:.2f} ms p99 {one.p99_ms:.2f} ms"
-        shares = "".join(f", {name} {100 * share:.1f} % of a core" for name, share in one.shares.items())
-        pushed = f", pushed {one.pushed_per_s:.0f} messages/s {one.pushed_kb_per_s:.0f} kB/s" if one.with_page else ""
-        print(f"{'with page' if one.with_page else 'without':10} {figures}{shares}{pushed}")
-    parts = {flag: [one for one in stretches if one.with_page is flag] for flag in (True, False)}
-    p50, p99 = ({flag: median(part, key) for flag, part in parts.items()} for key in ("p50_ms", "p99_ms"))
-    share = sum(one.shares["page"] for one in parts[True]) / len(parts[True])
-    print(f"latency with page / without: p50 {p50[True] / p50[False]:.2f}, p99 {p99[True] / p99[False]:.2f}")
-    print(f"page server: {100 * share:.1f} % of a core ({os.cpu_count()} cores, {options.clients} clients)")
+    shares = ", ".join(f"{name} {100 * share:.1f} % of a core" for name, share in result.shares.items())
+    pushed = f"pushed {result.pushed_per_s:.0f} messages/s, {result.pushed_kb_per_s:.0f} kB/s"
+    watchers = f"{options.clients} websockets{'' if options.no_browser else ' and a browser'}"
+    print(f"{result.rate:.0f} updates/s, {watchers}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{shares}, {pushed}")
+    for quantile in (0.5, 0.9, 0.99):
+        with_ms, without_ms = (one.quantile_ns(quantile) / MILLISECOND for one in (result.running, result.stopped))
+        ratio = f"{with_ms / without_ms:.2f}"
+        print(f"{WAY}, p{100 * quantile:.0f}: {with_ms:.2f} ms with the page, {without_ms:.2f} ms without: {ratio}")
     if options.json:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(stretches)))
-    if share > options.share_max:
-        print(f"FAILED: more than {100 * options.share_max:g} %", file=sys.stderr)
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    if result.shares["page"] > options.share_max:
+        print(f"FAILED: the page's server takes more than {100 * options.share_max:g} % of a core", file=sys.stderr)
         return 1
     return 0
 
@@ -242,13 +248,9 @@ def report(stretches: list[Stretch], options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print, judge."""
     options = parse_arguments(arguments)
-    stretches: list[Stretch] = []
     with ExitStack() as stack:
-        bench = Bench(options, stack)
-        for _ in range(options.repeat):
-            stretches += [bench.without_page(), bench.with_page()]
-        stretches.append(bench.without_page())
-    return report(stretches, options)
+        result = Bench(options, stack).run()
+    return report(result, options)
 
 
 if __name__ == "__main__":

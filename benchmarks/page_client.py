@@ -88,7 +88,8 @@ class PageClient:
 
 
 def main() -> None:
-    """Open clients (and a browser on the book, with ``browser``) until standard input ends; print what was pushed."""
+    """Open clients (and a browser on the book, with ``browser``) until standard input ends; at each line of it
+    print what was pushed so far."""
     address, count, *browser = sys.argv[1:]
     address = address.rstrip("/")
     with ExitStack() as stack:
@@ -99,11 +100,16 @@ def main() -> None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             stack.enter_context(Browser(address, directory)).click_tab("BOOK")
         print("ready", flush=True)
-        before = sum(client.updates for client in clients), sum(client.bytes for client in clients)
-        sys.stdin.read()
-        updates, size = sum(client.updates for client in clients), sum(client.bytes for client in clients)
+        before = pushed(clients)
+        for _ in sys.stdin:
+            now = pushed(clients)
+            print(json.dumps({name: now[name] - before[name] for name in now}), flush=True)
         assert all(client.is_open for client in clients), "a client was dropped"
-        print(json.dumps({"updates": updates - before[0], "bytes": size - before[1]}), flush=True)
+
+
+def pushed(clients: list[PageClient]) -> dict[str, int]:
+    """Add up what all clients were pushed."""
+    return {"updates": sum(one.updates for one in clients), "bytes": sum(one.bytes for one in clients)}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from raytrade.cli.output import wide_console
-from raytrade.cli.pipelines import Address, Pipeline
+from raytrade.cli.pipelines import Address, AsJson, Pipeline
 from raytrade.cli.progress import waiting
 from raytrade.errors import ConfigError
 
@@ -263,6 +263,7 @@ def _actions(text: str) -> tuple[Any, ...]:
 @app.command()
 def report(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results that `chaos soak --json` wrote.")],
+    as_json: AsJson = False,
 ) -> None:
     """Add up the results of several soaks; exit status 1 if any of them failed.
 
@@ -277,6 +278,11 @@ def report(
             soaks.append(msgspec.json.decode(path.read_bytes(), type=Soak))
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError("chaos report", str(path), f"not a result of a soak: {error}") from None
-    if print_report(wide_console(), combined(soaks)):
+    total = combined(soaks)
+    if as_json:
+        print(msgspec.json.encode(total).decode())
+    else:
+        print_report(wide_console(), total)
+    if total.failures():
         print("raytrade: a soak has failed", file=sys.stderr)
         raise typer.Exit(1)

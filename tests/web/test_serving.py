@@ -76,6 +76,13 @@ def still_pushed(browser: PageClient) -> None:
     until(lambda: browser.updates > before + 1)
 
 
+def test_what_is_no_demo_has_no_buttons_that_hit(server: Server) -> None:
+    with urllib.request.urlopen(server.address, timeout=10) as reply:
+        page = reply.read()
+    assert b"Strategies" in page
+    assert b"Faults" not in page and b"kill" not in page.lower()
+
+
 def test_rubbish_is_refused_and_counted(server: Server, browser: PageClient) -> None:
     before = server.counts()
     rubbish(server.port)
