@@ -385,12 +385,14 @@ def books(pipeline: str, actor: str) -> dict[str, dict[str, Any]]:
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:
-    """Add a strategy to a running pipeline."""
+    """Add a strategy to a running pipeline of our version."""
+    ensure_version(pipeline)
     return str(_get(supervisor(pipeline).attach.remote(to_json(strategy)), CALL_TIMEOUT_S))
 
 
 def detach(pipeline: str, name: str) -> str:
-    """Remove a strategy from a running pipeline."""
+    """Remove a strategy from a running pipeline of our version."""
+    ensure_version(pipeline)
     return str(_get(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
 
 
