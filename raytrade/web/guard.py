@@ -63,7 +63,7 @@ class GuardCounts(msgspec.Struct):
         """Say it in one line."""
         reasons = [name for name in self.__struct_fields__ if name.startswith(("refused", "dropped"))]
         found = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in reasons if getattr(self, name)]
-        return f"{self.clients} browsers (at most {self.clients_peak}); {', '.join(found) or 'nothing refused'}"
+        return f"browsers: {self.clients} (at most {self.clients_peak}); {', '.join(found) or 'nothing refused'}"
 
 
 class Guard:
