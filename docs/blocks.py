@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 REMARK = r"(?:<!-- (?P<why>[^>]*) -->\n)?"
 BLOCK = re.compile(REMARK + r"^```(?P<kind>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL_TIMEOUT_S = 180
+PAGES_AT_ONCE = 2
 NOT_RUN = {
     "chaos.md": "needs a running pipeline, and kills parts of it; `tests/ray/test_chaos.py` runs the commands",
     "scaling.md": "needs machines of their own",
@@ -77,10 +79,19 @@ def main(names: list[str]) -> int:
     if len(pages) == 1:
         check_page(pages[0])
         return 0
-    failed = [page for page in pages if subprocess.run([sys.executable, __file__, str(page)], check=False).returncode]
+    with ThreadPool(PAGES_AT_ONCE) as pool:
+        failed = [page for page in pool.imap(_check_apart, pages) if page is not None]
     for page in failed:
         print(f"{page}: a block failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_apart(page: Path) -> Path | None:
+    """Check a page in a process of its own; gives it if it failed."""
+    command = [sys.executable, __file__, str(page)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(ended.stdout, end="", flush=True)
+    return page if ended.returncode else None
 
 
 if __name__ == "__main__":

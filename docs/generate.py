@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from inspect import cleandoc
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer.main
 from mkdocs.config.defaults import MkDocsConfig
@@ -59,16 +61,22 @@ def _option(parameter: Any) -> str:
     return f"| {shown} | {default} | {meaning} |"
 
 
-SECTIONS = {
-    "": configuration.Config,
-    "venues.<venue>": configuration.VenueConfig,
-    "collectors": configuration.CollectorsConfig,
-    "dedup": configuration.DedupConfig,
-    "strategies": configuration.StrategyConfig,
-    "recorders": configuration.RecorderConfig,
-    "links": configuration.LinksConfig,
-    "alerts": configuration.AlertsConfig,
-}
+def _sections(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Give the section and all that lie in it, each with its path in the file."""
+    yield path, section
+    for key, field in section.model_fields.items():
+        for form, part in _parts(field.annotation):
+            yield from _sections(part, f"{path}.{key}{form}".removeprefix("."))
+
+
+def _parts(kind: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Give the sections that a key's type is made of, and how they stand in it: alone, in a list, or by name."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield "", kind
+        return
+    form = {list: "[]", dict: ".<name>"}.get(get_origin(kind), "")
+    for argument in get_args(kind):
+        yield from ((f"{form}{more}", part) for more, part in _parts(argument))
 
 
 def config_page() -> str:
@@ -78,7 +86,7 @@ def config_page() -> str:
         "One YAML file. Every key is checked; a mistyped one is answered with the nearest right name. "
         "`raytrade config check FILE` starts nothing, `raytrade config schema` gives the JSON Schema for editors.\n",
     ]
-    for name, section in SECTIONS.items():
+    for name, section in _sections(configuration.Config):
         parts += [f"## {name or 'the file'}\n", cleandoc(section.__doc__ or "") + "\n", _keys(section)]
     return "\n".join(parts)
 
@@ -86,11 +94,37 @@ def config_page() -> str:
 def _keys(section: type[BaseModel]) -> str:
     rows = ["| key | type | default |", "|---|---|---|"]
     for key, field in section.model_fields.items():
-        kind = str(field.annotation).replace("typing.", "").replace("raytrade.config.", "")
-        kind = kind.removeprefix("<class '").removesuffix("'>").replace("|", "\\|")
         default = "required" if field.is_required() else _plain(field.default)
-        rows.append(f"| `{key}` | {kind} | {default} |")
+        rows.append(f"| `{key}` | {_kind(field.annotation)} | {default} |")
     return "\n".join(rows) + "\n"
+
+
+def _kind(kind: Any) -> str:
+    """Give a type in words."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"mapping of {_kind(arguments[0])} to {_kind(arguments[1])}"
+    if kind is Any:
+        return "anything"
+    return "section" if issubclass(kind, BaseModel) else _WORDS[kind]
+
+
+_WORDS = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "`true`, `false`",
+    Decimal: "decimal",
+    NoneType: "nothing",
+}
 
 
 def _plain(value: object) -> str:

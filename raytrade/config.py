@@ -32,6 +32,7 @@ MEGABYTE = 1024 * 1024
 GIGABYTE = 1024 * MEGABYTE
 MERGE_KEY = "<<"
 COPIES_MAX = 64
+UI_PORT = 8420
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
 Amount = Annotated[Decimal, Field(strict=False, allow_inf_nan=False)]
@@ -268,8 +269,18 @@ class AlertsConfig(_Section):
         )
 
 
+class UiConfig(_Section):
+    """Where `raytrade run` serves the page; on another host than this one's own it is shown with a token only."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=UI_PORT, ge=1, le=65_535)
+
+
 class Config(_Section):
-    """A pipeline. `failure_domain`: the node label whose values fail apart (zone, region, network); else each node."""
+    """A pipeline. `failure_domain`: the node label whose values fail apart (zone, region, network); else each node.
+
+    `ui`: `true`, or where, and `raytrade run` serves the page for as long as it stays.
+    """
 
     name: Name = "raytrade"
     venues: dict[str, VenueConfig] = Field(min_length=1)
@@ -280,6 +291,11 @@ class Config(_Section):
     links: LinksConfig = LinksConfig()
     alerts: AlertsConfig = AlertsConfig()
     failure_domain: str = Field(default="", max_length=63)
+    ui: bool | UiConfig = False
+
+    def page(self) -> UiConfig | None:
+        """Give where the page is served, if it is."""
+        return self.ui if isinstance(self.ui, UiConfig) else UiConfig() if self.ui else None
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:

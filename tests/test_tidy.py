@@ -57,3 +57,10 @@ def test_no_leftovers() -> None:
 
 def test_no_sleeping_in_sources() -> None:
     assert [str(path) for path in SOURCES if "time.sleep(" in path.read_text()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+def test_links_lead_to_files(name: str) -> None:
+    page = ROOT / name
+    links = re.findall(r"\]\((?!https?://)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []

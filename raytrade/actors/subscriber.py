@@ -13,15 +13,12 @@ from typing import Any
 
 import msgspec
 
-from raytrade.actors.upstreams import Upstreams
-from raytrade.actors.worker import MachineThread
-from raytrade.arbitration import Arbiter, ArbiterSettings
-from raytrade.core.clock import Nanos
+from raytrade.actors.following import Following
+from raytrade.arbitration import ArbiterSettings
 from raytrade.core.events import Channel, Gap, GapKind
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, encode, parse
 from raytrade.links.opening import OpenLink
-from raytrade.rules import rule_of
 
 _DATA = (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
 
@@ -43,45 +40,16 @@ class Subscriber:
     def __init__(self, plan: SubscriberPlan) -> None:
         self.plan = plan
         self._filter = Filter(*plan.filters)
-        self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
         self._overruns = 0
         self._is_overrun = False
         self._last: dict[tuple[str, Channel], int] = {}
-        self._thread = MachineThread(plan.name, self._tick)
         template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
-        self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
-        self._dedups = plan.dedups
-        self._upstreams.set_writers(self._dedups)
-        self._thread.start()
+        self._following = Following(template, self._append, plan.arbiter)
+        self._following.start(plan.dedups)
 
     # On the machine thread.
-
-    def _tick(self, now_ns: Nanos) -> Nanos | None:
-        self._upstreams.tick(now_ns)
-        due_ns = self._arbiter.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self._arbiter.receive_timeout(now_ns)
-        self._collect(now_ns)
-        return self._arbiter.deadline_ns()
-
-    def _take(self, dedup: str, data: bytes) -> None:
-        now_ns = self._thread.clock.now_ns()
-        for message in self._upstreams.receive(dedup, data, now_ns):
-            self._arbiter.receive(dedup, message, now_ns)
-
-    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
-        (self._arbiter.receive_line_up if is_up else self._arbiter.receive_line_down)(dedup, now_ns)
-
-    def _collect(self, now_ns: Nanos) -> None:
-        wanted = {command.instrument for command in self._arbiter.commands()}
-        if wanted:
-            self._upstreams.request_images(wanted, now_ns)
-        for message in self._arbiter.output():
-            self._append(message)
-        if self._queue_bytes > self.plan.queue_bytes_max:
-            self._give_up()
 
     def _append(self, message: Message) -> None:
         is_line = message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN
@@ -89,6 +57,8 @@ class Subscriber:
             return
         self._queue.append(message.raw)
         self._queue_bytes += len(message.raw)
+        if self._queue_bytes > self.plan.queue_bytes_max:
+            self._give_up()
 
     def _give_up(self) -> None:
         """The driver has not taken for too long: throw away what waits, and follow nobody until it comes back."""
@@ -96,12 +66,11 @@ class Subscriber:
         self._is_overrun = True
         self._queue.clear()
         self._queue_bytes = 0
-        self._upstreams.set_writers([])
-        self._arbiter = Arbiter(self.plan.name, rule_of, self.plan.arbiter)
+        self._following.rest()
 
     def _begin_anew(self) -> None:
         self._is_overrun = False
-        now_ns = self._thread.clock.now_ns()
+        now_ns = self._following.thread.clock.now_ns()
         for (instrument, channel), last in self._last.items():
             gap = Gap(
                 instrument=instrument,
@@ -113,7 +82,7 @@ class Subscriber:
                 ts_recv_ns=now_ns,
             )
             self._append(parse(encode(gap, self.plan.name)))
-        self._upstreams.set_writers(self._dedups)
+        self._following.begin_anew()
 
     def _give(self, bytes_max: int) -> bytes:
         if self._is_overrun:
@@ -130,11 +99,6 @@ class Subscriber:
                 self._last[message.stream] = message.id_last
         return b"".join(pieces)
 
-    def _set_dedups(self, names: list[str]) -> None:
-        self._dedups = names
-        if not self._is_overrun:
-            self._upstreams.set_writers(names)
-
     def _status(self) -> dict[str, Any]:
         return {
             "name": self.plan.name,
@@ -142,24 +106,24 @@ class Subscriber:
             "pid": os.getpid(),
             "queue_bytes": self._queue_bytes,
             "overruns": self._overruns,
-            "up": sorted(self._upstreams.up()),
-            "problems": self._upstreams.problems(),
+            "up": self._following.up(),
+            "problems": self._following.problems(),
         }
 
     # Called by Ray.
 
     def receive_batch(self, dedup: str, data: bytes) -> None:
         """Take a batch of a dedup's link."""
-        self._thread.post(self._take, dedup, data)
+        self._following.receive_batch(dedup, data)
 
     def take(self, bytes_max: int) -> bytes:
         """Give the next messages, about `bytes_max` of them; empty if there are none now."""
-        return bytes(self._thread.call(self._give, bytes_max))
+        return bytes(self._following.thread.call(self._give, bytes_max))
 
     def set_dedups(self, names: list[str]) -> None:
         """Follow these dedups and no others."""
-        self._thread.post(self._set_dedups, names)
+        self._following.thread.post(self._following.follow, names)
 
     def status(self) -> dict[str, Any]:
         """Give the state of the queue and the links."""
-        return dict(self._thread.call(self._status))
+        return dict(self._following.thread.call(self._status))

@@ -144,6 +144,10 @@ class Upstreams:
                 self._readers[name] = LinkReader(name, secrets.randbits(62), check=self._check)
         self._is_eager = True
 
+    def set_filters(self, filters: tuple[str, ...]) -> None:
+        """Wish for these streams in every link that is opened from now on."""
+        self._template = msgspec.structs.replace(self._template, filters=filters)
+
     def tick(self, now_ns: Nanos) -> None:
         """Open what is not open; tell what was lost; looks at most every `LOOK_NS`, however often it is called."""
         if now_ns - self._ticked_ns < LOOK_NS and not self._results and not self._is_eager:

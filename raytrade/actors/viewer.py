@@ -1,7 +1,7 @@
-"""`Viewer`: the newest state of some streams, for a screen that looks a few times a second.
+"""`Viewer`: the newest state of the books that somebody looks at, for a screen that looks a few times a second.
 
-It follows the dedups as any consumer does, and keeps books and the last trades, nothing else: a screen that looks
-rarely, or never again, costs nobody anything.
+Its links are conflated, in no hurry, and carry only the instruments that were looked at lately: a screen that looks
+rarely, or never again, costs nobody anything, and one that hangs is left behind.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ from typing import Any
 
 import msgspec
 
-from raytrade.actors.upstreams import Upstreams
-from raytrade.actors.worker import MachineThread
-from raytrade.arbitration import Arbiter, ArbiterSettings
+from raytrade.actors.following import Following
+from raytrade.arbitration import ArbiterSettings
 from raytrade.core.book import BookState, L2Book
-from raytrade.core.clock import Nanos
+from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, Resynced, Side, Stalled, Trade
-from raytrade.core.message import Kind, decode
+from raytrade.core.message import Kind, Message, decode
 from raytrade.core.prices import format_decimal
 from raytrade.links.opening import OpenLink
-from raytrade.rules import rule_of
+from raytrade.links.policy import Policy
 
 TRADES_KEPT = 50
+SPACING_NS = 100 * MILLISECOND
+FORGOTTEN_NS = 60 * SECOND
+BATCHES_WAITING_MAX = 8
+NOTHING = ("-",)
+"""A glob that no instrument fits."""
+_LINES = (Kind.LINE_UP, Kind.LINE_DOWN)
 
 
 class ViewerPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +36,6 @@ class ViewerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     dedups: list[str]
-    filters: tuple[str, ...] = ("*",)
     same_node: str = "shm"
 
 
@@ -40,37 +44,26 @@ class Viewer:
 
     def __init__(self, plan: ViewerPlan) -> None:
         self.plan = plan
-        self._arbiter = Arbiter(plan.name, rule_of, ArbiterSettings())
         self._books: dict[str, L2Book] = {}
         self._trades: dict[str, deque[dict[str, Any]]] = {}
-        self._thread = MachineThread(plan.name, self._tick)
-        template = OpenLink(link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node)
-        self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
-        self._upstreams.set_writers(plan.dedups)
-        self._thread.start()
+        self._asked_ns: dict[str, Nanos] = {}
+        template = OpenLink(
+            link=0,
+            reader=plan.name,
+            filters=NOTHING,
+            same_node=plan.same_node,
+            policy=Policy.CONFLATE,
+            spacing_ns=SPACING_NS,
+        )
+        self._following = Following(template, self._take, ArbiterSettings(), BATCHES_WAITING_MAX)
+        self._following.start(plan.dedups)
 
-    def _tick(self, now_ns: Nanos) -> Nanos | None:
-        self._upstreams.tick(now_ns)
-        due_ns = self._arbiter.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self._arbiter.receive_timeout(now_ns)
-        wanted = {command.instrument for command in self._arbiter.commands()}
-        if wanted:
-            self._upstreams.request_images(wanted, now_ns)
-        for message in self._arbiter.output():
-            if message.kind is not Kind.LINE_UP and message.kind is not Kind.LINE_DOWN:
-                self._follow(decode(message))
-        return self._arbiter.deadline_ns()
+    # On the machine thread.
 
-    def _take(self, dedup: str, data: bytes) -> None:
-        now_ns = self._thread.clock.now_ns()
-        for message in self._upstreams.receive(dedup, data, now_ns):
-            self._arbiter.receive(dedup, message, now_ns)
-
-    def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
-        (self._arbiter.receive_line_up if is_up else self._arbiter.receive_line_down)(dedup, now_ns)
-
-    def _follow(self, event: object) -> None:
+    def _take(self, message: Message) -> None:
+        if message.kind in _LINES or message.instrument not in self._asked_ns:
+            return
+        event = decode(message)
         match event:
             case BookSnapshot() | BookDelta():
                 self._book(event.instrument).apply(event)
@@ -88,7 +81,23 @@ class Viewer:
             book = self._books[instrument] = L2Book(instrument)
         return book
 
+    def _look_at(self, instrument: str) -> None:
+        """Have the links carry what was looked at lately and nothing else."""
+        now_ns = self._following.thread.clock.now_ns()
+        is_new = instrument not in self._asked_ns
+        self._asked_ns[instrument] = now_ns
+        if not is_new:
+            return
+        for name in [name for name, at_ns in self._asked_ns.items() if now_ns - at_ns > FORGOTTEN_NS]:
+            del self._asked_ns[name]
+            self._books.pop(name, None)
+            self._trades.pop(name, None)
+        for book in self._books.values():
+            book.invalidate()
+        self._following.begin_anew(filters=tuple(self._asked_ns))
+
     def _ladder(self, instrument: str, depth: int) -> dict[str, Any]:
+        self._look_at(instrument)
         book = self._book(instrument)
         return {
             "instrument": instrument,
@@ -101,24 +110,30 @@ class Viewer:
             "trades": list(self._trades.get(instrument, ())),
         }
 
+    def _status(self) -> dict[str, Any]:
+        up = self._following.up()
+        return {"name": self.plan.name, "role": "viewer", "pid": os.getpid(), "up": up, "follows": list(self._asked_ns)}
+
     # Called by Ray.
 
     def receive_batch(self, dedup: str, data: bytes) -> None:
         """Take a batch of a dedup's link."""
-        self._thread.post(self._take, dedup, data)
+        self._following.receive_batch(dedup, data)
 
     def ladder(self, instrument: str, depth: int) -> dict[str, Any]:
-        """Give the best `depth` levels a side as text, best first, and the last trades, oldest first."""
-        return dict(self._thread.call(self._ladder, instrument, depth))
+        """Give the best `depth` levels a side as text, best first, and the last trades, oldest first.
+
+        Who asks for an instrument for the first time gets a book that is not live; it is a moment later.
+        """
+        return dict(self._following.thread.call(self._ladder, instrument, depth))
 
     def set_dedups(self, names: list[str]) -> None:
         """Follow these dedups and no others."""
-        self._thread.post(self._upstreams.set_writers, names)
+        self._following.thread.post(self._following.follow, names)
 
     def status(self) -> dict[str, Any]:
-        """Give the state of the links."""
-        up = sorted(self._upstreams.up())
-        return {"name": self.plan.name, "role": "viewer", "pid": os.getpid(), "up": up}
+        """Give the state of the links, and what they carry."""
+        return dict(self._following.thread.call(self._status))
 
 
 def _shown(trade: Trade) -> dict[str, Any]:

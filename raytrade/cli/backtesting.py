@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from raytrade.cli.output import wide_console
 from raytrade.cli.parameters import parameters_of, value_of
+from raytrade.cli.progress import steps, waiting
 from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.errors import ConfigError
 from raytrade.strategy.orders import Fees, FillRule, PaperSettings, RiskLimits
@@ -228,13 +228,11 @@ class _Session:
         self, title: str, run_jobs: RunJobs, jobs: Sequence[BacktestSettings], results: dict[int, Result]
     ) -> dict[int, Result]:
         """Run jobs under a bar, keeping each result as it comes."""
-        columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task(title, total=len(jobs))
-            for number, result in run_jobs(jobs):
+        with steps(title) as progress:
+            progress(0, len(jobs))
+            for done, (number, result) in enumerate(run_jobs(jobs)):
                 results[number] = result
-                progress.advance(bar)
+                progress(done + 1, len(jobs))
         return results
 
     def _finish_best(self, run_jobs: RunJobs) -> None:
@@ -248,7 +246,8 @@ class _Session:
         if number is None:
             return
         try:
-            self._best = run(self.jobs[number], self._recording)
+            with waiting("the best run in full"):
+                self._best = run(self.jobs[number], self._recording)
             jobs = latencies(self.jobs[number], self._latencies)
             tried = self._collect("latencies", run_jobs, jobs, {})
             self._tried = [tried[at] for at in sorted(tried)]

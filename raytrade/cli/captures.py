@@ -11,10 +11,11 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from raytrade.cli.output import wide_console
+from raytrade.cli.progress import bars
 from raytrade.errors import ConfigError, StorageError
 from raytrade.importer import Importer, JsonObject
 from raytrade.storage.captures import Capture
@@ -94,7 +95,7 @@ def _open(path: Path) -> Capture:
 def _run(importer: Importer) -> None:
     capture = importer.capture
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with bars(*columns) as progress:
         task = progress.add_task(capture.path.name, total=capture.bytes_total)
         importer.run(lambda done: progress.update(task, completed=done))
 

@@ -13,7 +13,8 @@ import msgspec
 import typer
 
 from raytrade.cli.output import wide_console
-from raytrade.cli.pipelines import Address, Pipeline
+from raytrade.cli.pipelines import Address, AsJson, Pipeline
+from raytrade.cli.progress import waiting
 from raytrade.errors import ConfigError
 
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, max=600, help="For how long.")]
@@ -191,7 +192,8 @@ def soak(  # noqa: PLR0913 - one parameter per option
         kills_max=kills,
         both_copies=both_copies,
     )
-    result = run_soak(settings, lambda text: print(text, flush=True))
+    with waiting(f"drawing faults for {minutes:g} min"):
+        result = run_soak(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
     failures = print_report(wide_console(), result)
@@ -225,7 +227,8 @@ def head(
 
     directory = Path(tempfile.mkdtemp(prefix="raytrade-head-"))
     settings = HeadSettings(away_s=seconds, directory=directory, rate=rate)
-    result = run_head_proof(settings, lambda text: print(text, flush=True))
+    with waiting(f"{seconds:g} s without a head"):
+        result = run_head_proof(settings, lambda text: print(text, flush=True))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.encode(result))
     for name, delivered in sorted(result.delivered.items()):
@@ -260,6 +263,7 @@ def _actions(text: str) -> tuple[Any, ...]:
 @app.command()
 def report(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results that `chaos soak --json` wrote.")],
+    as_json: AsJson = False,
 ) -> None:
     """Add up the results of several soaks; exit status 1 if any of them failed.
 
@@ -274,6 +278,11 @@ def report(
             soaks.append(msgspec.json.decode(path.read_bytes(), type=Soak))
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError("chaos report", str(path), f"not a result of a soak: {error}") from None
-    if print_report(wide_console(), combined(soaks)):
+    total = combined(soaks)
+    if as_json:
+        print(msgspec.json.encode(total).decode())
+    else:
+        print_report(wide_console(), total)
+    if total.failures():
         print("raytrade: a soak has failed", file=sys.stderr)
         raise typer.Exit(1)

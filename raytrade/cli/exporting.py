@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from raytrade.cli.progress import through_time
 from raytrade.core.events import Channel
 from raytrade.errors import ConfigError
 
@@ -55,7 +56,7 @@ def export(
         messages = recording.messages(
             start, end, [name], sorted(channels, reverse=True), images=Channel.BOOK in channels
         )
-        for path in writes(name, messages, out):
+        for path in writes(name, through_time(name, messages), out):
             print(path)
             count += 1
     for problem in recording.skipped:

@@ -12,6 +12,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
+from raytrade.cli.serving import check_page, page_of
 from raytrade.config import Config, StrategyConfig, load_config
 from raytrade.errors import ConfigError, PipelineError
 
@@ -34,14 +35,14 @@ def register(app: typer.Typer) -> None:
 def run(
     config_path: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml")],
     address: Annotated[str, typer.Option("--address", help="Ray cluster to join; 'local' starts one here.")] = "",
-    seconds: Annotated[float, typer.Option(help="On a local Ray: stop after this time; 0: at Ctrl-C.")] = 0.0,
+    seconds: Annotated[float, typer.Option(help="Where it stays: end after this time; 0: at Ctrl-C.")] = 0.0,
     allow_degraded: AllowDegraded = False,
 ) -> None:
     """Run a pipeline: join the Ray cluster that runs here, or start a local Ray.
 
     On a joined cluster the pipeline is started and this command ends; where it runs already, what is different in
     the file is changed, and nothing else is touched. On a Ray of its own it stays, and at Ctrl-C drains and stops the
-    pipeline and leaves complete files.
+    pipeline and leaves complete files. With `ui` in the file it stays in either case and serves the page.
 
     Example: raytrade run examples/pipeline.yaml
     """
@@ -52,6 +53,9 @@ def run(
         refuse_bold(config, default_store())
     except ConfigError as error:
         raise ConfigError(str(config_path), error.key, error.problem) from None
+    site = config.page()
+    if site is not None:
+        check_page(site.host, site.port)
     driver = load_driver()
     is_ours = _connect(config, address, driver)
     try:
@@ -60,8 +64,13 @@ def run(
         raise ConfigError(error.path or str(config_path), error.key, error.problem) from None
     how = " (changed)" if started.changes else " (as before)" if started.was_running else ""
     print(f"pipeline {config.name}: {len(started.names)} actors up{how}: {', '.join(started.names)}", flush=True)
-    if is_ours:
+    if site is not None:
+        with page_of(driver.cluster_address(), config.name, site.host, site.port) as page:
+            print(f"page at {page}", flush=True)
+            _wait(seconds)
+    elif is_ours:
         _wait(seconds)
+    if is_ours:
         print("draining", flush=True)
         _report(driver.stop(config.name))
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytrade.cli.output import wide_console
+from raytrade.cli.progress import steps, waiting
 from raytrade.core.clock import MILLISECOND
 from raytrade.storage.times import interval_ns
 
@@ -52,7 +53,8 @@ def run_league(
     """
     from raytrade.storage.league import league_of
 
-    league = league_of(directory, interval_ns(start, end), instruments or ["*"], without)
+    with waiting("reading the arrivals"):
+        league = league_of(directory, interval_ns(start, end), instruments or ["*"], without)
     if without is None:
         bound_ns = int(clock_error_ms * MILLISECOND)
         rows = [
@@ -92,7 +94,8 @@ def run_verify(
     """
     from raytrade.storage.verification import verify_recording
 
-    found = verify_recording(directory, quarantine=quarantine, certify=certify)
+    with steps("streams") as progress:
+        found = verify_recording(directory, quarantine=quarantine, certify=certify, progress=progress)
     rows: list[JsonObject] = [msgspec.to_builtins(report) for report in found.streams]
     if as_json:
         print(msgspec.json.encode({"ok": not found.lies, **msgspec.to_builtins(found)}).decode())
@@ -128,7 +131,8 @@ def run_repair(
     """
     from raytrade.storage.repair import repair
 
-    report = repair(first, second, is_dry=dry_run)
+    with steps("streams") as progress:
+        report = repair(first, second, is_dry=dry_run, progress=progress)
     if as_json:
         print(msgspec.json.encode(report).decode())
         return

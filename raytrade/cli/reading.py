@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytrade.cli.parameters import parameters_of
+from raytrade.cli.progress import through_time
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Flag
 from raytrade.core.instrument import Filter
@@ -165,7 +166,7 @@ def run_replay(  # noqa: PLR0913 - a command has its options
     if player is None and param:
         raise ConfigError("replay", "--param", "is of a strategy: name one with --strategy")
     session = Session(player, with_hash=with_hash)
-    session.run(pace.paced(messages))
+    session.run(through_time("replay", pace.paced(messages)))
     print(_json(session.summary())) if as_json else session.show()
     _name_skipped(recording)
     if session.failure:

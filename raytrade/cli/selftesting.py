@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from raytrade.cli.output import wide_console
+from raytrade.cli.progress import waiting
 from raytrade.core.instrument import check_symbol
 from raytrade.errors import ConfigError
 from raytrade.venues import find_venue
@@ -51,7 +52,8 @@ def selftest(  # noqa: PLR0913 - options of a command
     settings = SelfTestSettings(
         venue=venue, symbols=wanted, sockets=sockets, seconds=seconds, ws_url=ws_url, rest_url=rest_url
     )
-    verdicts = asyncio.run(run_selftest(settings, lambda text: None if as_json else print(text, flush=True)))
+    with waiting(f"listening for {seconds:g} s"):
+        verdicts = asyncio.run(run_selftest(settings, lambda text: None if as_json else print(text, flush=True)))
     silent = [symbol for symbol in wanted if not any(one.instrument == f"{venue}:{symbol}" for one in verdicts)]
     if verdicts:
         keep(path, venue, verdicts)

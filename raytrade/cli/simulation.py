@@ -10,9 +10,8 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from raytrade.cli.progress import steps
 from raytrade.errors import ConfigError
 from raytrade.simulation import Result, Simulation, run_seed
 from raytrade.simulation.story import plan_lines, story_lines
@@ -88,13 +87,11 @@ def _tell(seed: int) -> Result:
 
 
 def _run(seeds: range, jobs: int, as_json: bool) -> Iterator[Result]:
-    columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("seeds", total=len(seeds))
-        for result in _results(seeds, jobs):
+    with steps("seeds") as progress:
+        for number, result in enumerate(_results(seeds, jobs)):
             if as_json:
                 print(msgspec.json.encode(result).decode())
-            progress.advance(task)
+            progress(number + 1, len(seeds))
             yield result
 
 

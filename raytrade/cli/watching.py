@@ -272,8 +272,8 @@ def doctor(
 ) -> None:
     """Look for what would hurt a pipeline, here and on every node of the cluster; each finding has its remedy.
 
-    Versions, clocks, limits, shared memory, and with a configuration also labels, disks and whether every collector's
-    host reaches every venue. Exit status 1 if anything is bad.
+    Versions, clocks, limits, shared memory, ports, and with a configuration also labels, disks and whether every
+    collector's host reaches every venue. Exit status 1 if anything is bad.
 
     Example: raytrade doctor examples/pipeline.yaml
     """

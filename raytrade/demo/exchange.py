@@ -24,7 +24,9 @@ class Exchange:
     def __init__(self, venue: str, arguments: list[str]) -> None:
         self.venue = venue
         command = [sys.executable, "-m", "raytrade", "emulate", "--clients", "1000", *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._process = subprocess.Popen(  # out of reach of the terminal's Ctrl-C: the demo ends it
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
         self.address = self._read_address()
 
     def _read_address(self) -> str:

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,16 @@ REDUNDANCY_TIMEOUT_S = 30.0
 MARKETS = {"binance-spot": ["BTCUSDT", "ETHUSDT"], "hitbtc-v2": ["ETHBTC"]}
 
 
+WATCH = "watch"
+Page = Callable[[str, str], AbstractContextManager[str]]
+"""Serves the page of the cluster at an address while it is entered, and gives its own; spares one actor."""
+
+
 class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Size of the demo: `rate` in updates per second and instrument, `updates` over all instruments."""
+    """Size of the demo: `rate` in updates per second and instrument, `updates` over all instruments.
+
+    `stays`: it goes on until Ctrl-C, with a strategy that trades beside the one that watches.
+    """
 
     updates: int = 24_000
     rate: float = 300.0
@@ -45,25 +53,28 @@ class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
     speed: float = 1.0
     updates_min: int = UPDATES_MIN
     fault: str = ""
+    stays: bool = False
 
 
 class Demo:
     """One run; use `run_demo`."""
 
-    def __init__(self, settings: DemoSettings, console: Console, stack: ExitStack) -> None:
+    def __init__(self, settings: DemoSettings, console: Console, stack: ExitStack, page: Page | None = None) -> None:
         self.settings = settings
+        self._page = page
         self.console = console
         self.directory = Path(settings.directory or tempfile.mkdtemp(prefix="raytrade-demo-"))
         self.result = DemoResult(directory=str(self.directory / "recording"))
         self._clock = SystemClock()
         self._patience = threading.Event()
+        self._is_ending = threading.Event()
         self._stack = stack
         self._offline = self._import_offline()
         self.exchanges = self._start_exchanges()
         self.console.print("starting three Ray nodes")
         session = tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)
-        nodes = Nodes(Path(stack.enter_context(session)))
-        stack.callback(nodes.stop)
+        self._nodes = Nodes(Path(stack.enter_context(session)))
+        stack.callback(self._nodes.stop)
         self.config = self._config()
 
     def _import_offline(self) -> Offline | None:
@@ -82,7 +93,7 @@ class Demo:
         else:
             symbols = sum(len(part) for part in MARKETS.values())
             for venue, part in MARKETS.items():
-                share = settings.updates * len(part) // symbols
+                share = 0 if settings.stays else settings.updates * len(part) // symbols
                 arguments = ["--venue", venue, "--symbols", ",".join(part), "--rate", str(settings.rate)]
                 exchanges.append((venue, [*arguments, "--updates", str(share), "--fault", "conn=1:drop=0.003"]))
         started = []
@@ -107,31 +118,35 @@ class Demo:
             for exchange in self.exchanges
         }
         recorder = {"directory": self.result.directory, "segment_age_s": 5, "labels": {"recorder": "yes"}}
-        strategy = {
-            "name": "watch",
-            "strategy": "raytrade.demo.watch:SpreadWatch",
-            "labels": {"strategy": "yes"},
-        }
+        strategies = [self._strategy(WATCH, "raytrade.demo.watch:SpreadWatch")]
+        if self.settings.stays:
+            strategies.append(self._strategy("lean", "raytrade.demo.lean:Lean"))
         data = {
             "name": "demo",
             "venues": venues,
             "collectors": {"labels": {"collector": "yes"}},
             "dedup": {"labels": {"dedup": "yes"}, "replicas": 2},
-            "strategies": [strategy],
+            "strategies": strategies,
             "recorders": [recorder],
         }
         return check_config(data, "demo")
+
+    @staticmethod
+    def _strategy(name: str, strategy: str) -> dict[str, Any]:
+        return {"name": name, "strategy": strategy, "labels": {"strategy": "yes"}}
 
     # The course.
 
     def run(self) -> DemoResult:
         """Run it all; gives the result."""
-        self.console.print("starting the pipeline: 3 collectors, 2 dedups, strategy, recorder")
+        strategies = "2 strategies" if self.settings.stays else "strategy"
+        self.console.print(f"starting the pipeline: 3 collectors, 2 dedups, {strategies}, recorder")
         driver.start(self.config)
         self._until(self._is_linked, LINK_TIMEOUT_S, "the links did not come up")
         for exchange in self.exchanges:
             exchange.control("start")
-        self._stream()
+        with self._served():
+            self._stream()
         self._until(self._is_redundant, REDUNDANCY_TIMEOUT_S, "", on_failure=self._note_redundancy)
         self._until(self._has_all, REDUNDANCY_TIMEOUT_S, "", on_failure=lambda: None)
         self._take_status()
@@ -140,6 +155,24 @@ class Demo:
         self.result.problems += driver.stop(self.config.name)
         self._check(sent)
         return self.result
+
+    def _served(self) -> AbstractContextManager[Any]:
+        """Show the page, if there is one, until the stream has ended; Ctrl-C ends the stream, not the demo."""
+        stack = ExitStack()
+        if self._page is not None:
+            page = stack.enter_context(self._page(self._nodes.address, self._watcher()))
+            self.console.print(f"page at {page} - Ctrl-C ends the stream and checks", soft_wrap=True, highlight=False)
+        if self.settings.stays:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, lambda *_: self._finish())
+                stack.callback(signal.signal, number, before)
+        return stack
+
+    def _watcher(self) -> str:
+        return f"{self.config.name}-strategy-{WATCH}"
+
+    def _finish(self) -> None:
+        self._is_ending.set()
 
     def _ids_sent(self) -> dict[str, list[int]]:
         """Give the ids of all book updates per instrument: as the exchanges know them, or as the import found them."""
@@ -173,7 +206,11 @@ class Demo:
     def _is_linked(self) -> bool:
         actors = self._status().values()
         consumers = [actor for actor in actors if actor.get("role") in ("dedup", "strategy", "recorder")]
-        return len(consumers) == 4 and all(len(actor["up"]) >= 2 for actor in consumers) and self._is_redundant()
+        return (
+            len(consumers) == 3 + len(self.config.strategies)
+            and all(len(actor["up"]) >= 2 for actor in consumers)
+            and self._is_redundant()
+        )
 
     def _is_redundant(self) -> bool:
         """Tell whether three collectors run, their lines are up and both dedups hear all of them."""
@@ -199,7 +236,7 @@ class Demo:
 
     def _has_all(self) -> bool:
         """Tell whether the strategy has reached the last id of every instrument."""
-        coverage = next(iter(self._role("strategy").values()), {}).get("coverage", {})
+        coverage = self._role("strategy").get(self._watcher(), {}).get("coverage", {})
         last = {name: ids[-1] for name, ids in self._ids_sent().items()}
         return all(coverage.get(f"{name}/book", {}).get("last", 0) >= number for name, number in last.items())
 
@@ -208,8 +245,10 @@ class Demo:
         total = self.settings.updates if self._offline is None else self._offline.frames
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task("streaming", total=total)
+            task = progress.add_task("streaming", total=None if self.settings.stays else total)
             while not self._is_finished():
+                if self._is_ending.is_set():
+                    self._finish_exchanges()
                 sent = self._sent()
                 progress.update(task, completed=sent)
                 if sent >= 0.4 * total and not self.result.cut_line:
@@ -221,6 +260,10 @@ class Demo:
                     progress.update(task, description="streaming on")
                 self._patience.wait(POLL_S / 2)
             progress.update(task, completed=self._sent(), description="streamed")
+
+    def _finish_exchanges(self) -> None:
+        for exchange in self.exchanges:
+            exchange.control("finish")
 
     def _lines(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {
@@ -256,8 +299,7 @@ class Demo:
     def _take_status(self) -> None:
         actors = self._status()
         result = self.result
-        strategy = next(actor for actor in actors.values() if actor.get("role") == "strategy")
-        result.strategy = strategy
+        result.strategy = actors[self._watcher()]
         result.recorder = next(actor for actor in actors.values() if actor.get("role") == "recorder")
         dedups = [actor for actor in actors.values() if actor.get("role") == "dedup"]
         result.lines = max((dedup["lines"] for dedup in dedups), key=lambda lines: len(lines))
@@ -276,14 +318,14 @@ class Demo:
             self.result.repeated += repeats
 
 
-def run_demo(settings: DemoSettings, console: Console) -> int:
-    """Run the demo and print its report; gives the exit status.
+def run_demo(settings: DemoSettings, console: Console, page: Page | None = None) -> int:
+    """Run the demo, with its page if there is one, and print its report; gives the exit status.
 
     Raises:
         PipelineError: the pipeline did not come up.
     """
     with ExitStack() as stack:
-        demo = Demo(settings, console, stack)
+        demo = Demo(settings, console, stack, page)
         result = demo.run()
     failures = result.failures(settings)
     print_report(console, result, failures)

@@ -171,7 +171,7 @@ class Publisher:
 
     def statistics(self) -> dict[str, LinkCounts]:
         """Give the counts per reader."""
-        return {writer.wish.reader: writer.counts for writer, _ in self._links.values()}
+        return {writer.wish.reader: writer.statistics() for writer, _ in self._links.values()}
 
     def lanes(self) -> dict[str, str]:
         """Give the lane per reader."""

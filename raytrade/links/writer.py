@@ -68,6 +68,8 @@ class LinkCounts(msgspec.Struct):
     overruns: int = 0
     conflated: int = 0
     """Messages left out for later ones, on a link whose reader wants the latest only."""
+    behind: int = 0
+    """Messages that wait in the ring for this reader now."""
     behind_max: int = 0
     age: Histogram = msgspec.field(default_factory=Histogram)
     """Sampled: from the socket until a batch was cut, of its newest update; two hosts' clocks in one figure."""
@@ -188,6 +190,11 @@ class LinkWriter:
             mine = shards == 1 or shard_of(key[0], shards) == number
             stream = self._streams[key] = _Stream(is_venue(key) or (mine and self._filter.accepts(*key)))
         return stream
+
+    def statistics(self) -> LinkCounts:
+        """Give the counts as they are now."""
+        self.counts.behind = self._ring.end - self._cursor
+        return self.counts
 
     def due_ns(self) -> Nanos | None:
         """When the next batch (or heartbeat) may go; None while too many are under way."""

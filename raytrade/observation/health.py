@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -124,6 +125,21 @@ def judge_versions(subject: str, here: HostFacts, there: HostFacts) -> Finding:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+def judge_reached(subject: str, problems: Mapping[str, str]) -> Finding:
+    """Judge whether a host reaches the ports of the others; `problems` by ``host:port``, empty where it does."""
+    bad = [f"{place}: {problem}" for place, problem in problems.items() if problem]
+    text = "; ".join(bad) or f"reaches {len(problems)} ports of the other nodes"
+    remedy = "let the nodes reach each other's ports (firewall, security group); docs/security.md lists them"
+    return _finding(subject, "ports", Level.BAD if bad else Level.OK, text, remedy)
+
+
+def judge_own_port(subject: str, port: int, use: str, problem: str) -> Finding:
+    """Judge whether a port that is about to be listened on can be."""
+    text = f"{port} ({use}): {problem or 'free'}"
+    remedy = "end what listens there, or choose another port"
+    return _finding(subject, "ports", Level.WARNING if problem else Level.OK, text, remedy)
 
 
 def judge_disk(subject: str, facts: DiskFacts) -> Finding:

@@ -41,7 +41,7 @@ class LineRow(msgspec.Struct, frozen=True):
 
 
 class LinkRow(msgspec.Struct, frozen=True):
-    """One link: messages and bytes a second; `behind` is the most that its reader was ever behind, in messages."""
+    """One link: messages and bytes a second; `behind`: messages that wait for its reader now, and at most ever."""
 
     writer: str
     reader: str
@@ -49,6 +49,7 @@ class LinkRow(msgspec.Struct, frozen=True):
     rate: float
     bytes_rate: float
     behind: int
+    behind_max: int
     overruns: int
 
 
@@ -172,7 +173,8 @@ class Overviews:
                     lane=actor.get("lanes", {}).get(reader, ""),
                     rate=self._rate(counts["messages"], "messages", name, reader),
                     bytes_rate=self._rate(counts["bytes_sent"], "bytes", name, reader),
-                    behind=counts["behind_max"],
+                    behind=counts["behind"],
+                    behind_max=counts["behind_max"],
                     overruns=counts["overruns"],
                 )
 

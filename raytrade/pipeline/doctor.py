@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import ray
 from ray.exceptions import RayError
 
@@ -19,6 +20,8 @@ from raytrade.observation.health import (
     judge_disk,
     judge_host,
     judge_offset,
+    judge_own_port,
+    judge_reached,
     judge_versions,
 )
 from raytrade.pipeline.planning import NODE_ID, Node, plan_what_fits
@@ -26,17 +29,22 @@ from raytrade.pipeline.problems import reason_of
 from raytrade.pipeline.supervisor import live_nodes
 from raytrade.transport.clock import SystemClock
 from raytrade.transport.host import disk_facts, host_facts
-from raytrade.transport.reach import unreachable
+from raytrade.transport.reach import closed, taken, unreachable
 from raytrade.venues import find_venue
 from raytrade.venues.sockets import sockets_of
 
 TIMEOUT_S = 30.0
+RAY_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard"}
+"""What `ray start --head` listens on; a local Ray takes any."""
 HERE = "this host"
 
 
 def examine_here(config: Config | None) -> list[Finding]:
     """Look at this host alone: what a local Ray would run on."""
     findings = judge_host(HERE, host_facts())
+    page = config.page() if config is not None else None
+    ports = RAY_PORTS | ({page.port: "the page"} if page is not None else {})
+    findings += [judge_own_port(HERE, port, use, taken(port)) for port, use in ports.items()]
     if config is not None:
         findings += [judge_disk(HERE, disk_facts(part.directory)) for part in config.recorders]
         findings += judge_reach(HERE, unreachable(addresses(config)))
@@ -85,9 +93,25 @@ def judge_reach(subject: str, problems: dict[str, str]) -> list[Finding]:
     ]
 
 
-def _report_node(urls: list[str], directories: list[str]) -> tuple[HostFacts, list[DiskFacts], dict[str, str]]:
+class _Report(msgspec.Struct, frozen=True):
+    """What a node finds."""
+
+    facts: HostFacts
+    disks: list[DiskFacts]
+    venues: dict[str, str]
+    ports: dict[str, str]
+
+
+def _report_node(urls: list[str], directories: list[str], ports: list[tuple[str, int]]) -> _Report:
     """Run on the node that is looked at."""
-    return host_facts(), [disk_facts(directory) for directory in directories], unreachable(urls)
+    disks = [disk_facts(directory) for directory in directories]
+    return _Report(host_facts(), disks, unreachable(urls), closed(ports))
+
+
+def _ports_of_others(node: Node) -> list[tuple[str, int]]:
+    """Give where Ray listens on the other nodes: raylets and object managers."""
+    others = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] != node.node_id]  # type: ignore[no-untyped-call]
+    return [(one["NodeManagerAddress"], one[key]) for one in others for key in ("NodeManagerPort", "ObjectManagerPort")]
 
 
 def _now_ns() -> Nanos:
@@ -102,18 +126,20 @@ def _examine_node(node: Node, here: HostFacts, config: Config | None) -> Iterato
     if config is not None:
         directories = [part.directory for part in config.recorders if node.has(part.labels)]
     try:
-        facts, disks, problems = _run_on(node, _report_node, urls, directories)
+        report = _run_on(node, _report_node, urls, directories, _ports_of_others(node))
         offset_ns, bound_ns = _offset(node)
     except RayError as error:
         text = f"does not answer: {reason_of(error)}"
         remedy = "see `ray status` and the node's logs; raytrade must be installed on it"
         yield Finding(subject=subject, check="answer", level=Level.BAD, text=text, remedy=remedy)
         return
-    yield from judge_host(subject, facts)
-    yield judge_versions(subject, here, facts)
+    yield from judge_host(subject, report.facts)
+    yield judge_versions(subject, here, report.facts)
     yield judge_offset(subject, offset_ns, bound_ns)
-    yield from (judge_disk(subject, disk) for disk in disks)
-    yield from judge_reach(subject, problems)
+    if report.ports:
+        yield judge_reached(subject, report.ports)
+    yield from (judge_disk(subject, disk) for disk in report.disks)
+    yield from judge_reach(subject, report.venues)
 
 
 def _run_on(node: Node, function: Any, *arguments: Any) -> Any:

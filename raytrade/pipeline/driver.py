@@ -65,6 +65,11 @@ def join(address: str = "auto") -> None:
         raise PipelineError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
 
 
+def cluster_address() -> str:
+    """Give the address at which other processes join the cluster that this one is connected to."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def is_joined() -> bool:
     """Tell whether this process is connected to a cluster."""
     return bool(ray.is_initialized())
@@ -380,12 +385,14 @@ def books(pipeline: str, actor: str) -> dict[str, dict[str, Any]]:
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:
-    """Add a strategy to a running pipeline."""
+    """Add a strategy to a running pipeline of our version."""
+    ensure_version(pipeline)
     return str(_get(supervisor(pipeline).attach.remote(to_json(strategy)), CALL_TIMEOUT_S))
 
 
 def detach(pipeline: str, name: str) -> str:
-    """Remove a strategy from a running pipeline."""
+    """Remove a strategy from a running pipeline of our version."""
+    ensure_version(pipeline)
     return str(_get(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
 
 

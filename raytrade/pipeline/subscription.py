@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,8 @@ from raytrade.errors import ConfigError
 from raytrade.pipeline.driver import CALL_TIMEOUT_S, supervisor
 from raytrade.pipeline.problems import error_of
 
+PlanOf = Callable[[str, list[str], Config], SubscriberPlan | ViewerPlan]
+
 TAKE_BYTES = 1024 * 1024
 POLL_S = 0.02
 FOLLOW_S = 1.0
@@ -30,14 +32,14 @@ FOLLOW_S = 1.0
 class _Consumer:
     """An actor of this driver's own that follows the dedups; it ends with `close` or with the driver."""
 
-    def __init__(self, pipeline: str, globs: tuple[str, ...], hosted: type, plan: type) -> None:
+    def __init__(self, pipeline: str, globs: tuple[str, ...], hosted: type, plan_of: PlanOf) -> None:
         handle = supervisor(pipeline)
         config = Config.model_validate_json(self._ask(handle.configuration.remote()))
         dedups = self._ask(handle.followed.remote())
         check_globs(config, globs)
         self.pipeline = config.name
         name = f"{config.name}-{hosted.__name__.lower()}-{secrets.token_hex(4)}"
-        wanted = plan(name=name, dedups=dedups, filters=globs, same_node=config.links.same_node)
+        wanted = plan_of(name, dedups, config)
         options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "enable_task_events": False}
         self._actor: Any = ray.remote(facade_of(hosted)).options(**options).remote(wanted)
         self.status()
@@ -79,7 +81,10 @@ class Subscription(_Consumer):
     """
 
     def __init__(self, pipeline: str, globs: tuple[str, ...] = ("*",)) -> None:
-        super().__init__(pipeline, globs, Subscriber, SubscriberPlan)
+        def plan_of(name: str, dedups: list[str], config: Config) -> SubscriberPlan:
+            return SubscriberPlan(name=name, dedups=dedups, filters=globs, same_node=config.links.same_node)
+
+        super().__init__(pipeline, globs, Subscriber, plan_of)
 
     def messages(self) -> Iterator[Message]:
         """Give message after message until `close`."""
@@ -91,15 +96,17 @@ class Subscription(_Consumer):
 
 
 class View(_Consumer):
-    """The newest books and trades of the streams that the globs take, for a screen.
+    """The newest books and trades of the instruments that are looked at, for a screen.
 
     Raises:
-        ConfigError: no stream of the pipeline fits a glob.
         PipelineError: there is no such pipeline.
     """
 
-    def __init__(self, pipeline: str, globs: tuple[str, ...] = ("*",)) -> None:
-        super().__init__(pipeline, globs, Viewer, ViewerPlan)
+    def __init__(self, pipeline: str) -> None:
+        def plan_of(name: str, dedups: list[str], config: Config) -> ViewerPlan:
+            return ViewerPlan(name=name, dedups=dedups, same_node=config.links.same_node)
+
+        super().__init__(pipeline, (), Viewer, plan_of)
 
     def ladder(self, instrument: str, depth: int) -> dict[str, Any]:
         """Give the best levels of an instrument and its last trades."""

@@ -11,7 +11,7 @@ Streams whose ids prove nothing (counted per connection, or none) are left alone
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -126,14 +126,16 @@ class Repair:
         self._sides = Recording(first), Recording(second)
         self._jobs: tuple[list[_Job], list[_Job]] = ([], [])
 
-    def run(self, *, is_dry: bool) -> RepairReport:
-        """Compare everything, then (unless `is_dry`) write.
+    def run(self, *, is_dry: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> RepairReport:
+        """Compare everything, then (unless `is_dry`) write; `progress` is told how many streams of how many.
 
         Raises:
             StorageError: a file cannot be read or written, or the recordings contradict each other.
         """
         report = RepairReport(is_dry)
-        for key in sorted({*self._sides[0].folders(), *self._sides[1].folders()}):
+        keys = sorted({*self._sides[0].folders(), *self._sides[1].folders()})
+        for number, key in enumerate(keys):
+            progress(number, len(keys))
             report.streams.append(self._compare(key))
         if not is_dry:
             for recording, jobs in zip(self._sides, self._jobs, strict=True):
@@ -336,11 +338,17 @@ def _write(directory: Path, jobs: list[_Job]) -> None:
     sink.close()
 
 
-def repair(first: Path, second: Path, *, is_dry: bool = False) -> RepairReport:
+def repair(
+    first: Path,
+    second: Path,
+    *,
+    is_dry: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> RepairReport:
     """Fill two recordings from each other; see `Repair`.
 
     Raises:
         ConfigError: there is no recording in a directory, or both are the same.
         StorageError: a file cannot be read or written, or the recordings contradict each other.
     """
-    return Repair(first, second).run(is_dry=is_dry)
+    return Repair(first, second).run(is_dry=is_dry, progress=progress)

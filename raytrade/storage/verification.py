@@ -8,7 +8,7 @@ not over, or of a start that was killed) are counted and checked for everything 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -122,12 +122,14 @@ class Verifier:
         self._certified: dict[tuple[StreamKey, str], _Certified] = {}
         self._withdrawn = self._read_quarantine()
 
-    def run(self) -> Verification:
-        """Check everything; the certificates first, then stream by stream."""
+    def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Verification:
+        """Check everything; the certificates first, then stream by stream: `progress` is told how many of how many."""
         self._read_certificates()
         self._read_notes()
         copies = self._read_arrivals()
-        for key in sorted({*self._folders, *(key for key, _ in self._certified)}):
+        keys = sorted({*self._folders, *(key for key, _ in self._certified)})
+        for number, key in enumerate(keys):
+            progress(number, len(keys))
             self._verify_stream(key, copies)
         for start, certificates in sorted(self._recovered.items()):
             file = CertificateFile(
@@ -406,10 +408,16 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def verify_recording(directory: Path, *, quarantine: bool = False, certify: bool = False) -> Verification:
+def verify_recording(
+    directory: Path,
+    *,
+    quarantine: bool = False,
+    certify: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
     """Check a recording; see `Verifier`.
 
     Raises:
         ConfigError: there is no such directory, or no recording in it.
     """
-    return Verifier(directory, quarantine=quarantine, certify=certify).run()
+    return Verifier(directory, quarantine=quarantine, certify=certify).run(progress)

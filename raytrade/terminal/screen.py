@@ -39,7 +39,7 @@ SORTS: tuple[tuple[str, StreamKey, bool], ...] = (
 COLUMNS = {
     "streams": ("instrument", "channel", "updates/s", "lines", "quality", "gaps", "resyncs"),
     "lines": ("line", "up", "frames/s", "first %", "lead ms", "holes", "healed", "reconnects", "reason"),
-    "links": ("writer", "reader", "lane", "messages/s", "kB/s", "behind max", "overruns"),
+    "links": ("writer", "reader", "lane", "messages/s", "kB/s", "behind", "behind max", "overruns"),
 }
 
 
@@ -268,6 +268,7 @@ def _link_cells(row: Any) -> list[str | Text]:
         f"{row.rate:.1f}",
         f"{row.bytes_rate / 1e3:.1f}",
         str(row.behind),
+        str(row.behind_max),
         overruns,
     ]
 

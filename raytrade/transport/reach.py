@@ -1,8 +1,13 @@
-"""Can this host reach a venue? One websocket handshake per address, nothing subscribed."""
+"""Can this host reach a venue, or another host's ports, and are its own free?
+
+A venue: one websocket handshake per address, nothing subscribed. A port: one connection, nothing sent.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Iterable
 
 from raytrade.errors import LineLost
@@ -35,3 +40,38 @@ def unreachable(urls: Iterable[str]) -> dict[str, str]:
         return await asyncio.gather(*(_reach(url) for url in addresses))
 
     return dict(zip(addresses, asyncio.run(all_of_them()), strict=True))
+
+
+def closed(ports: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Connect to all ports at once; gives the problem per ``host:port``, empty where there is none."""
+    places = list(dict.fromkeys(ports))
+
+    async def connect(host: str, port: int) -> str:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), TIMEOUT_S)
+        except TimeoutError:
+            return "no answer"
+        except OSError as error:
+            return _reason(error)
+        writer.transport.abort()
+        return ""
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*(connect(host, port) for host, port in places))
+
+    problems = asyncio.run(all_of_them())
+    return {f"{host}:{port}": problem for (host, port), problem in zip(places, problems, strict=True)}
+
+
+def taken(port: int, host: str = "") -> str:
+    """Give why nobody else can listen on a port of this host, empty if somebody can."""
+    try:
+        with socket.create_server((host, port)):
+            return ""
+    except OSError as error:
+        return _reason(error)
+
+
+def _reason(error: OSError) -> str:
+    """Give the system's own words, without what the libraries add."""
+    return os.strerror(error.errno) if error.errno else str(error)

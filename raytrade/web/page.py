@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from nicegui import app, ui
+import msgspec
+from nicegui import Client, app, background_tasks, ui
 
 from raytrade.core.clock import SECOND
 from raytrade.observation.overview import LineRow, Overview, RecorderRow, StreamRow
 from raytrade.web.charts import ladder_chart, latencies, timeline, topology
+from raytrade.web.controls import Controls, HitPanel
 from raytrade.web.feed import Feed
-from raytrade.web.guard import Guard, GuardCounts
+from raytrade.web.guard import FRAME_BYTES_MAX, Guard, GuardCounts
+from raytrade.web.hasty import hasty
 
 PUSH_S = 0.5
+LISTENING_POLL_S = 0.02
 EVENTS_SHOWN = 30
+HITS = "Faults"
 TABS = ("Pipeline", "Book", "Lines", "Latency", "Gaps", "Strategies", "Events")
 LEAGUE = ("line", "up", "frames/s", "first %", "lead ms", "holes", "healed", "reconnects", "reason")
 STREAMS = ("instrument", "channel", "updates/s", "lines", "quality", "gaps", "resyncs")
@@ -23,42 +30,76 @@ RECORDERS = ("recorder", "kB/s", "pending MB", "free GB", "problem")
 STRATEGIES = ("strategy", "instrument", "position", "realised", "unrealised", "fees", "fills", "state")
 
 
-def serve(feed: Feed, host: str, port: int, token: str, counts: GuardCounts, ready: Callable[[], None]) -> None:
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the page is served, to whom, and with what buttons: none but in a demo."""
+
+    host: str
+    port: int
+    token: str = ""
+    controls: Controls | None = None
+    counts: GuardCounts = msgspec.field(default_factory=GuardCounts)
+
+
+def serve(feed: Feed, site: Site, ready: Callable[[], None]) -> None:
     """Serve the page until Ctrl-C."""
+    counts = site.counts
 
     @ui.page("/", title="raytrade")
     def page() -> None:
-        Page(feed)
+        Page(feed, counts, site.controls)
 
-    app.add_middleware(Guard, token=token, counts=counts)
-    app.on_startup(ready)
+    app.add_middleware(Guard, token=site.token, counts=counts, pages=lambda: len(Client.instances))
+    logging.getLogger("nicegui").setLevel(logging.ERROR)
+    app.config.socket_io_js_transports = ["websocket"]
+    app.on_startup(lambda: _tell_when_listening(site, ready))
     app.on_shutdown(feed.stop)
     ui.run(
-        host=host,
-        port=port,
+        host=site.host,
+        port=site.port,
         reload=False,
         show=False,
         show_welcome_message=False,
         title="raytrade",
         tailwind=False,
-        limit_concurrency=256,
-        ws_max_size=262_144,
+        uvicorn_logging_level="error",
+        http=hasty(counts),
+        ws_max_size=FRAME_BYTES_MAX,
         timeout_keep_alive=10,
     )
 
 
-class Page:
-    """One browser's elements."""
+async def _tell_when_listening(site: Site, ready: Callable[[], None]) -> None:
+    """The application starts before its server listens."""
+    host = site.host.replace("0.0.0.0", "127.0.0.1")
 
-    def __init__(self, feed: Feed) -> None:
+    async def look() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, site.port)
+            except OSError:
+                await asyncio.sleep(LISTENING_POLL_S)
+                continue
+            writer.close()
+            ready()
+            return
+
+    background_tasks.create(look(), name="tell when listening")
+
+
+class Page:
+    """One browser's elements; those that hit the pipeline are there only if there are controls."""
+
+    def __init__(self, feed: Feed, counts: GuardCounts, controls: Controls | None) -> None:
         self._feed = feed
+        self._counts = counts
+        self._controls = controls
         self._shown = (-1, "")
         self._instrument = ""
         self._head = ui.label("connecting").classes("head").props('id="head"')
         self._problem = ui.label("").style("color: #d64545; white-space: pre")
         self._tab = TABS[0]
         with ui.tabs(on_change=self._turn) as tabs:
-            panes = [ui.tab(name) for name in TABS]
+            panes = [ui.tab(name) for name in (*TABS, *([HITS] if controls is not None else []))]
         with ui.tab_panels(tabs, value=panes[0], animated=False).style("width: 100%"):
             with ui.tab_panel(panes[0]):
                 self._topology = _chart(420)
@@ -79,12 +120,15 @@ class Page:
                 self._strategies = _table(STRATEGIES)
                 self._fills = ui.label("").style("white-space: pre; font-family: monospace")
             with ui.tab_panel(panes[6]):
+                self._refused = ui.label("").props('id="refused"')
                 self._events = ui.label("").style("white-space: pre; font-family: monospace")
+            if controls is not None:
+                with ui.tab_panel(panes[7]):
+                    self._hits = HitPanel(controls)
         self._timer = ui.timer(PUSH_S, self._push)
 
     def _turn(self, event: Any) -> None:
-        if event.value in TABS:
-            self._tab = event.value
+        self._tab = event.value
 
     def _choose(self, event: Any) -> None:
         self._instrument = event.value or ""
@@ -117,7 +161,10 @@ class Page:
             case "Strategies":
                 _fill(self._strategies, STRATEGIES, list(_strategy_rows(actors)))
                 self._fills.text = "\n".join(_fill_texts(actors))
-            case _:
+            case "Faults" if self._controls is not None:
+                self._hits.show()
+            case "Events":
+                self._refused.text = self._counts.text()
                 newest = list(self._feed.incidents)[-EVENTS_SHOWN:]
                 self._events.text = "\n".join(_event_text(record) for record in reversed(newest))
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from raytrade.actors import subscriber as subscribing
+from raytrade.actors import following
 from raytrade.actors import viewer as viewing
 from raytrade.actors.subscriber import Subscriber, SubscriberPlan
 from raytrade.actors.viewer import Viewer, ViewerPlan
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, GapKind, Side, Trade
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, GapKind, Side, Trade
 from raytrade.core.message import Message, decode, encode, join, parse, split
+from raytrade.links.policy import Policy
 
 NAME = "hitbtc-v2:ETHBTC"
 SCALES: dict[str, Any] = {"price_scale": 2, "size_scale": 0}
@@ -26,11 +27,16 @@ class Links:
 
     def __init__(self, name: str, template: Any, thread: Any, on_batch: Any, on_change: Any) -> None:
         self.thread, self.on_batch, self.on_change = thread, on_batch, on_change
+        self.template = template
         self.writers: list[list[str]] = []
+        self.filters: list[tuple[str, ...]] = []
         Links.newest = self
 
     def set_writers(self, names: list[str]) -> None:
         self.writers.append(names)
+
+    def set_filters(self, filters: tuple[str, ...]) -> None:
+        self.filters.append(filters)
 
     def tick(self, now_ns: int) -> None:
         pass
@@ -50,8 +56,7 @@ class Links:
 
 @pytest.fixture(autouse=True)
 def links(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscribing, "Upstreams", Links)
-    monkeypatch.setattr(viewing, "Upstreams", Links)
+    monkeypatch.setattr(following, "Upstreams", Links)
 
 
 def image(id_last: int) -> BookSnapshot:
@@ -119,6 +124,10 @@ def test_a_driver_that_does_not_take_gets_a_gap_and_images() -> None:
 
 def test_a_viewer_keeps_the_newest_state_only() -> None:
     actor = Viewer(ViewerPlan(name="v", dedups=["d"]))
+    wish = Links.newest.template
+    assert (wish.policy, wish.filters) == (Policy.CONFLATE, viewing.NOTHING), "left behind where it is slow"
+    assert wish.spacing_ns > 0
+    assert actor.ladder(NAME, 5)["is_live"] is False
     trade = Trade(instrument=NAME, trade_id="7", sequence=7, price=100, size=3, aggressor=Side.SELL, **SCALES)
     give(actor, image(5), *deltas(6, 9), trade)
     shown = until(lambda: (ladder := actor.ladder(NAME, 5))["id_last"] == 9 and ladder["trades"] and ladder)
@@ -126,3 +135,19 @@ def test_a_viewer_keeps_the_newest_state_only() -> None:
     assert [(one["price"], one["aggressor"]) for one in shown["trades"]] == [("1", "sell")]
     unknown = actor.ladder("hitbtc-v2:NOTHING", 5)
     assert (unknown["is_live"], unknown["bids"], unknown["trades"]) == (False, [], [])
+    assert Links.newest.filters == [(NAME,), (NAME, "hitbtc-v2:NOTHING")]
+    assert actor.ladder(NAME, 5)["is_live"] is False, "until the links that were opened anew bring an image"
+    give(actor, image(20), *deltas(21, 22))
+    until(lambda: actor.ladder(NAME, 5)["is_live"] and actor.ladder(NAME, 5)["id_last"] == 22)
+    actor.receive_batch("d", join([parse(encode(image(40), "d")).flagged(Flag.CONFLATED)]))
+    until(lambda: actor.ladder(NAME, 5)["is_live"] and actor.ladder(NAME, 5)["id_last"] == 40)
+
+
+def test_a_viewer_forgets_what_nobody_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewing, "FORGOTTEN_NS", 0)
+    actor = Viewer(ViewerPlan(name="v", dedups=["d"]))
+    for name in (NAME, "hitbtc-v2:BTCUSD"):
+        actor.ladder(name, 5)
+    assert Links.newest.filters == [(NAME,), ("hitbtc-v2:BTCUSD",)]
+    give(actor, image(5))
+    assert actor.status()["follows"] == ["hitbtc-v2:BTCUSD"]

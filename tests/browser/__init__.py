@@ -1,1 +1,1 @@
-"""The page in a real browser over a real pipeline: ``python -m tests.browser``."""
+"""The page of a demo in a real browser: ``python -m tests.browser``."""

@@ -13,7 +13,8 @@ HANDSHAKE = (
 PATHS = ("/../../etc/passwd", "/_nicegui/..%2f..%2f..%2fetc/passwd", "/static/%2e%2e/%2e%2e/etc/passwd", "/nothing")
 
 
-def _ask(port: int, data: bytes) -> bytes:
+def ask(port: int, data: bytes) -> bytes:
+    """Send bytes and give the first of the answer."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall(data)
         with suppress(OSError):
@@ -25,7 +26,7 @@ def rubbish(port: int) -> int:
     """Send what no browser sends; every answer must be a refusal or the end. Gives how many kinds were tried."""
     tried = 0
     for path in PATHS:
-        answer = _ask(port, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        answer = ask(port, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         assert b"root:" not in answer, path
         assert answer[9:10] in (b"4", b"3"), answer[:60]
         tried += 1
@@ -35,12 +36,22 @@ def rubbish(port: int) -> int:
         b"\x16\x03\x01 not plain\r\n\r\n",
         b"A" * 200_000 + b"\r\n\r\n",
     ):
-        answer = _ask(port, data)
+        answer = ask(port, data)
         assert answer[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 413", b"HTTP/1.1 431"), answer[:60]
         tried += 1
     frames = HANDSHAKE.format(port=port).encode() + b"\x81\xfe\xff\xffrubbish" + b"\xff" * 5000
-    _ask(port, frames)
+    ask(port, frames)
     return tried + 1
+
+
+def stalled(port: int, query: str) -> socket.socket:
+    """Open the websocket of a page as its browser does, and read nothing of what is pushed."""
+    one = socket.create_connection(("127.0.0.1", port), 10)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.sendall(HANDSHAKE.format(port=port).replace("client_id=none", query).encode())
+    assert b" 101 " in one.recv(64)
+    one.sendall(b"\x81\x82\x00\x00\x00\x0040")
+    return one
 
 
 class Crowd:

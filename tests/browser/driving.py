@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +13,11 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.ray.running import until
 
-BINARY, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+BINARIES = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,860", "--disable-dev-shm-usage")
 ROWS = "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
 
@@ -25,11 +27,11 @@ class Browser:
 
     def __init__(self, address: str, out: Path) -> None:
         options = Options()
-        options.binary_location = BINARY
+        options.binary_location = _found(*BINARIES)
         for switch in SWITCHES:
             options.add_argument(switch)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self._driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self._driver = webdriver.Chrome(options=options, service=Service(_found("chromedriver")))
         self._address = address
         self._out = out
         self._driver.get(address)
@@ -109,6 +111,19 @@ class Browser:
         """Click on a tab."""
         next(tab for tab in self._driver.find_elements(By.CSS_SELECTOR, ".q-tab") if tab.text == name).click()
 
+    def click(self, text: str) -> None:
+        """Click on a button."""
+        next(one for one in self._driver.find_elements(By.CSS_SELECTOR, ".q-btn") if one.text == text).click()
+
+    def options(self) -> list[str]:
+        """Open the list, give what can be chosen, and close it."""
+        self._driver.find_element(By.CSS_SELECTOR, ".q-select").click()
+        items = until(lambda: self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"), "the list opens")
+        names = [item.text for item in items]
+        self._driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+        until(lambda: not self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"), "the list closes")
+        return names
+
     def choose(self, option: str) -> None:
         """Open the list of instruments and click on one."""
         self._driver.find_element(By.CSS_SELECTOR, ".q-select").click()
@@ -120,6 +135,12 @@ class Browser:
         until(there, f"{option} can be chosen")
         items = self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
         next(item for item in items if item.text == option).click()
+
+
+def _found(*names: str) -> str:
+    found = next(filter(None, map(shutil.which, names)), None)
+    assert found is not None, f"needs Debian's packages chromium and chromium-driver: no {names[0]} on the path"
+    return found
 
 
 def _log_of(driver: Any) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,17 +29,37 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 EVERY = sorted(commands(typer.main.get_command(cli.app)))
 
 
+NO_JSON = {
+    **dict.fromkeys(
+        ("run", "stop", "attach", "detach", "drain", "undrain"), "it acts: the exit status says how it went"
+    ),
+    **dict.fromkeys(("chaos kill", "chaos pause", "chaos cut", "chaos partition", "chaos disk-full"), "it acts"),
+    "config check": "the exit status, and one line on standard error",
+    "config schema": "is JSON",
+    "tail": "is JSON, an object a line",
+    "demo": "for people; `chaos soak --json` is its like for scripts",
+    "emulate": "serves until it is ended; asked over HTTP it answers in JSON",
+    "export": "prints the files, one a line",
+    "monitoring": "prints the files, one a line",
+    "top": "a screen; `status --json --watch` is its like for scripts",
+    "ui": "a page",
+}
+"""Commands without ``--json``, and why."""
+
+
 def test_the_list_is_complete() -> None:
     names = {path[0] for path in EVERY}
     assert {"status", "tail", "events", "doctor", "run", "stop", "attach", "detach", "demo", "replay"} <= names
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
-def test_help_has_an_example_and_no_control_codes(run: Commands, path: tuple[str, ...]) -> None:
+def test_help_has_an_example_no_control_codes_and_json(run: Commands, path: tuple[str, ...]) -> None:
     outcome = run(*path, "--help")
     assert (outcome.status, outcome.error) == (0, "")
     assert f"Example: raytrade {' '.join(path)}" in " ".join(outcome.out.split())
     assert CONTROL not in outcome.out
+    has_json = re.search(r"^\W*--json\b", outcome.out, re.MULTILINE) is not None
+    assert has_json is (" ".join(path) not in NO_JSON), "what a script would read is there as JSON"
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)

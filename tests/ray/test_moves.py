@@ -47,7 +47,7 @@ def test_moves_lose_nothing(nodes: Nodes, tmp_path: Path) -> None:
         assert len(homes(pipeline, "collector")) == 2, "two copies on three nodes"
         with pytest.raises(ConfigError, match="there is none: "):
             driver.drain("moves", "no-such-node", lambda _: None)
-        view = View("moves", ("binance-spot:*/book",))
+        view = View("moves")
         crowded = next(iter(homes(pipeline, "dedup") & homes(pipeline, "collector")))
         before, told = lines(pipeline), list[str]()
         driver.drain("moves", crowded[:12], told.append)

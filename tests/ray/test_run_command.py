@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from raytrade.demo.nodes import Nodes
+from raytrade.demo.nodes import Nodes, free_port
 from raytrade.emulator import EmulatorThread
+from raytrade.transport.reach import taken
 from tests.cli.commands import run_process
 from tests.ray.running import BINANCE, Running, data_of, start_exchanges, until
 
@@ -32,17 +34,32 @@ def written(name: str, directory: Path) -> Iterator[tuple[Path, EmulatorThread]]
         yield path, exchanges["binance-spot"]
 
 
+def plain_environment() -> dict[str, str]:
+    """Give the environment without what pytest leaves in it: the page's library acts on it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
 def test_ctrl_c_drains(tmp_path: Path) -> None:
-    """On a Ray of its own, with Ctrl-C to the whole process group as a terminal sends it."""
+    """On a Ray of its own, with the page, and with Ctrl-C to the whole process group as a terminal sends it."""
     with written("local", tmp_path) as (path, exchange):
+        port = free_port()
+        path.write_text(f"{path.read_text()}ui: {{port: {port}}}\n")
         command = [sys.executable, "-m", "raytrade", "run", "--address", "local", str(path)]
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            env=plain_environment(),
         ) as run:
             try:
                 assert run.stdout is not None
                 first = run.stdout.readline()
                 assert first.startswith("pipeline local: 5 actors up"), first
+                assert run.stdout.readline() == f"page at http://127.0.0.1:{port}/\n"
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as reply:
+                    assert b"raytrade" in reply.read()
                 exchange.begin()
                 until(lambda: len(exchange.truth().ids["BTCUSDT"]) > 100, "updates flow")
                 exchange.finish()
@@ -53,6 +70,7 @@ def test_ctrl_c_drains(tmp_path: Path) -> None:
                 run.kill()
         assert (run.returncode, error) == (0, "")
         assert out == "draining\nstopped, files are complete\n"
+        assert taken(port) == "", "the page has ended with it"
         Running("local", {}, tmp_path / "recording").check_files({"binance-spot": exchange.truth()})
         assert not list(tmp_path.rglob("*.part"))
 

@@ -186,7 +186,9 @@ def test_the_doctor_looks_at_every_node(pipeline: Running, nodes: Nodes, tmp_pat
     shown = run_process("doctor", path, "--json", "--address", nodes.address, timeout_s=120)
     findings = lines_of(shown.out)
     assert shown.status == 1
-    assert sum(finding["check"] == "clock offset" for finding in findings) == 3
+    for check in ("clock offset", "same versions"):
+        assert sum(finding["check"] == check for finding in findings) == 3
+    assert [finding["level"] for finding in findings if finding["check"] == "ports"] == 3 * ["ok"]
     bad = {finding["check"]: finding for finding in findings if finding["level"] == "bad"}
     assert {"venue", "disk", "placement"} <= set(bad)
     assert all(finding["remedy"] for finding in findings if finding["level"] != "ok")

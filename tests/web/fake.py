@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import msgspec
+from nicegui import app
+
 from raytrade.transport.clock import SystemClock
 from raytrade.web.feed import Feed
-from raytrade.web.guard import GuardCounts
-from raytrade.web.page import serve
+from raytrade.web.page import Site, serve
 from tests.unit.observation.statuses import collector, dedup, recorder, status, strategy
 
 
@@ -58,10 +60,15 @@ class MadeUp:
 
 
 def main(port: int, token: str) -> None:
-    clients_max = GuardCounts()
     feed = Feed(MadeUp(), SystemClock())
     feed.start()
-    serve(feed, "127.0.0.1", port, token, clients_max, lambda: print("ready", flush=True))
+    site = Site(host="127.0.0.1", port=port, token=token)
+
+    @app.get("/counts")
+    def counts() -> dict[str, int]:
+        return msgspec.structs.asdict(site.counts)
+
+    serve(feed, site, lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

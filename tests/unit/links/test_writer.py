@@ -309,8 +309,10 @@ def test_counts() -> None:
     link = Link(ring)
     for number in range(1, 4):
         ring.append(delta("A", number))
+    assert link.writer.statistics().behind == 3
     data = link.writer.cut(link.images, link.now_ns)
     assert data is not None
-    counts = link.writer.counts
+    counts = link.writer.statistics()
+    assert counts.behind == 0
     assert (counts.batches, counts.messages, counts.bytes_sent, counts.behind_max) == (1, 3, len(data), 3)
     assert decode_batch(data)[0].ts_sent_ns == link.now_ns

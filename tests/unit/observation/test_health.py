@@ -15,6 +15,8 @@ from raytrade.observation.health import (
     judge_disk,
     judge_host,
     judge_offset,
+    judge_own_port,
+    judge_reached,
     judge_versions,
 )
 
@@ -73,3 +75,17 @@ def test_versions_must_be_the_same() -> None:
 def test_disks(problem: str, free: int, level: Level) -> None:
     finding = judge_disk("h", DiskFacts(directory="/data", problem=problem, free_bytes=free))
     assert (finding.level, bool(finding.remedy)) == (level, level is not Level.OK)
+
+
+def test_ports_between_hosts() -> None:
+    assert judge_reached("n", {"10.0.0.2:1": "", "10.0.0.3:1": ""}).level is Level.OK
+    finding = judge_reached("n", {"10.0.0.2:1": "", "10.0.0.3:1": "no answer"})
+    assert (finding.level, finding.text) == (Level.BAD, "10.0.0.3:1: no answer")
+    assert finding.remedy
+
+
+def test_ports_of_this_host() -> None:
+    assert judge_own_port("h", 8420, "the page", "").level is Level.OK
+    finding = judge_own_port("h", 8420, "the page", "Address already in use")
+    assert (finding.level, finding.text) == (Level.WARNING, "8420 (the page): Address already in use")
+    assert finding.remedy
