@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raytrade.errors import StorageError
 
+QUARANTINE = "quarantine"
 PAGE_BYTES = 64 * 1024
 """Pages this small keep the memory of a reader that merges many streams small; each has a checksum."""
 
@@ -53,6 +54,18 @@ def _write(path: Path, write: Callable[[Path], object]) -> int:
         _discard(temporary, path)
         raise
     return size
+
+
+def move_aside(directory: Path, path: Path) -> Path:
+    """Move a file that cannot be used out of a recording's way, to the same place under ``quarantine``; gives where.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    aside = directory / QUARANTINE / path.relative_to(directory)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(aside)
+    return aside
 
 
 def reason_of(error: OSError) -> str:

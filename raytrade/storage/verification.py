@@ -36,13 +36,12 @@ from raytrade.storage.certificates import (
     write_certificates,
 )
 from raytrade.storage.certifier import Copies, copies_of
+from raytrade.storage.files import QUARANTINE, move_aside
 from raytrade.storage.merging import is_fill
 from raytrade.storage.recording import Recording
 from raytrade.storage.runs import Run, Unit, heads_of, runs_of
 from raytrade.storage.segments import Segment, read_gaps, read_rows, read_segment, read_states
 from raytrade.storage.source import Stream
-
-QUARANTINE = "quarantine"
 
 
 class Lie(msgspec.Struct, frozen=True):
@@ -150,10 +149,7 @@ class Verifier:
     def _damaged(self, path: Path, error: StorageError, key: StreamKey | None = None) -> None:
         self._lie(path, error.problem, key)
         if self._quarantine:
-            aside = self.directory / QUARANTINE / path.relative_to(self.directory)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(aside)
-            self.found.quarantined.append(str(aside))
+            self.found.quarantined.append(str(move_aside(self.directory, path)))
 
     def _read_quarantine(self) -> set[str]:
         """Give the starts of which files were moved aside: what they certified cannot be asked of the rest."""
