@@ -34,9 +34,11 @@ from raytrade.links.spill_files import SpillFiles
 from raytrade.rules import rule_of
 from raytrade.storage.durable import next_indexes
 from raytrade.storage.recovery import recover
+from raytrade.storage.retention import prune
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
 FLUSH_EVERY_NS = SECOND
+PRUNE_EVERY_NS = 3600 * SECOND
 PATIENCE_NS = 20 * MILLISECOND
 """A recorder is in no hurry: larger batches leave the processor to those who are."""
 FULL_RETRY_NS = 5 * MILLISECOND
@@ -62,6 +64,8 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     sink: SinkSettings = SinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
     arrivals: bool = False
+    retention_days: int = 0
+    """Older days are removed; 0 keeps all."""
 
 
 class Recorder:
@@ -77,6 +81,7 @@ class Recorder:
         self._coverage: dict[str, Coverage] = {}
         self._streams: dict[tuple[str, Channel], Coverage] = {}
         self._flushed_ns: Nanos = 0
+        self._pruned_ns: Nanos = 0
         self._time_ns: Nanos = 0
         self._thread = MachineThread(
             plan.name, self._tick, busy_poll=plan.busy_poll, mailbox_items_max=MAILBOX_ITEMS_MAX
@@ -194,9 +199,15 @@ class Recorder:
                 self._sink.flush_due(now_ns)
                 if self._arrivals is not None:
                     self._arrivals.flush_due(now_ns)
+                self._prune(now_ns)
                 self._tell("", now_ns)
         except StorageError as error:
             self._tell(str(error), now_ns)
+
+    def _prune(self, now_ns: Nanos) -> None:
+        if self.plan.retention_days and now_ns - self._pruned_ns >= PRUNE_EVERY_NS:
+            self._pruned_ns = now_ns
+            prune(Path(self.plan.directory), self.plan.retention_days, now_ns)
 
     def _tell(self, problem: str, now_ns: Nanos) -> None:
         before, self._problem = self._problem, problem

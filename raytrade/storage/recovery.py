@@ -21,6 +21,7 @@ from raytrade.core.instrument import split_instrument
 from raytrade.core.message import Kind, decode
 from raytrade.errors import StorageError
 from raytrade.storage.files import move_aside, reason_of
+from raytrade.storage.names import highest_number
 from raytrade.storage.schema import gap_rows, state_rows
 from raytrade.storage.segments import read_gaps, read_states
 from raytrade.storage.sink import ParquetSink, SinkSettings
@@ -71,7 +72,7 @@ def _recover_start(directory: Path, start: str, logged: list[Logged], settings: 
     left = _unknown_notes(directory, start, notes)
     if not missing and not left:
         return
-    sink = ParquetSink(directory, settings, start=start)
+    sink = ParquetSink(directory, settings, start=start, number=highest_number(directory, start))
     sink.restore([*sorted(missing.values(), key=lambda pair: pair[0]), *left], 0)
     sink.flush()
     done.messages += len(missing)

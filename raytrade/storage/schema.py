@@ -16,7 +16,10 @@ from raytrade.core.events import Channel, Flag, Gap, Resynced, Side, Stalled, Tr
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
+"""2: with the column `checksum`."""
+OLDEST_VERSION = 1
+"""What is still read; `raytrade compact` writes such files anew."""
 DECIMAL = pa.decimal128(38, FRACTION_DIGITS_MAX)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _METADATA = {b"raytrade.table_version": str(TABLE_VERSION).encode()}

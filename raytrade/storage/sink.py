@@ -89,11 +89,12 @@ class ParquetSink:
         *,
         certify: bool = False,
         start: str = "",
+        number: int = 0,
     ) -> None:
         """`indexes`: where the count of each stream goes on, for a directory that holds some of it already.
 
         `certify`: keep accounts of what is written, and write a certificate of each hour; see `flush_due` and `close`.
-        `start`: the name of this start of the program, instead of one that is drawn.
+        `start`: the name of this start of the program, instead of one that is drawn; `number`: of its last segment.
         """
         self.directory = directory
         self._settings = settings or SinkSettings()
@@ -106,7 +107,7 @@ class ParquetSink:
         self.certifier = Certifier(directory, self.start, dict(self._indexes)) if certify else None
         wal = self._settings.wal
         self.log = WriteAheadLog(directory, self.start, wal) if wal is not None else None
-        self._segments = 0
+        self._segments = number
         self.counts = SinkCounts()
         self._check_writable()
 
@@ -290,15 +291,19 @@ class ParquetSink:
 
     def _write_notes(self) -> None:
         if self._gaps:
-            self._write_segment(self.directory / "gaps", pa.Table.from_batches([gap_rows(self._gaps)], GAPS))
+            self._write_note_rows("gaps", pa.Table.from_batches([gap_rows(self._gaps)], GAPS))
             self._gaps = []
         if self._states:
-            table = pa.Table.from_batches([state_rows(self._states)], STATES)
-            self._write_segment(self.directory / "states", table)
+            self._write_note_rows("states", pa.Table.from_batches([state_rows(self._states)], STATES))
             self._states = []
         if self.log is not None:
             oldest = [partition.log_from for partition in self._partitions.values() if partition.messages]
             self.log.release(min(oldest, default=self.log.number))
+
+    def _write_note_rows(self, name: str, table: pa.Table) -> None:
+        self._write_segment(self.directory / name, table)
+        if self.certifier is not None:
+            self.certifier.take_notes(name, table)
 
     def _write_segment(self, directory: Path, table: pa.Table) -> None:
         self.counts.bytes_written += write_table(
