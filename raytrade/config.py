@@ -24,6 +24,7 @@ from raytrade.errors import ConfigError
 from raytrade.links.writer import LinkSettings
 from raytrade.observation.alerts import AlertSettings
 from raytrade.storage.sink import SinkSettings
+from raytrade.storage.wal import Sync
 from raytrade.strategy.orders import Fees, FillRule, PaperSettings, RiskLimits
 from raytrade.venues import VENUES, find_venue
 from raytrade.venues.protocol import Subscription
@@ -193,6 +194,9 @@ class RecorderConfig(_Section):
 
     `policy` when its disk does not keep up: `spill` (to nameless files under `spill_directory`, else under `directory`,
     of at most `spill_mb` together, and only then a gap), `skip` (a gap, then an image), `fail` (its links are closed).
+    `wal`: a log, written ten times a second, keeps what a killed recorder had not yet put into files (`off`: there is
+    none); against a loss of power it is forced to the device never (`none`), once a second or at each write (`always`).
+    `retention`: how many days are kept, as in `30d`; by default all.
     """
 
     name: Name = "recorder"
@@ -206,6 +210,8 @@ class RecorderConfig(_Section):
     policy: Literal["spill", "skip", "fail"] = "spill"
     spill_mb: int = Field(default=1024, ge=1, le=1_000_000)
     spill_directory: str = ""
+    wal: Literal["off", "none", "interval", "always"] = "interval"
+    retention: str = Field(default="", pattern=r"^([1-9]\d{0,4}d)?$")
 
     def sink(self) -> SinkSettings:
         """Give the sink's settings."""
@@ -213,6 +219,7 @@ class RecorderConfig(_Section):
             segment_age_s_max=self.segment_age_s,
             segment_bytes_max=self.segment_mb * MEGABYTE,
             compression=self.compression,
+            wal=None if self.wal == "off" else Sync(self.wal),
         )
 
 

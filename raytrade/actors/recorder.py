@@ -6,6 +6,7 @@ the `Intake`, which spills to disk when files are written more slowly than updat
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -32,15 +33,19 @@ from raytrade.links.spill import Arrived, SpillQueue
 from raytrade.links.spill_files import SpillFiles
 from raytrade.rules import rule_of
 from raytrade.storage.durable import next_indexes
+from raytrade.storage.recovery import recover
+from raytrade.storage.retention import prune
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
 FLUSH_EVERY_NS = SECOND
+PRUNE_EVERY_NS = 3600 * SECOND
 PATIENCE_NS = 20 * MILLISECOND
 """A recorder is in no hurry: larger batches leave the processor to those who are."""
 FULL_RETRY_NS = 5 * MILLISECOND
 FILES_TIMEOUT_S = 3.0
 MAILBOX_ITEMS_MAX = 64
 """Batches of a call lane that may wait for the links' thread; it takes each at once."""
+_log = logging.getLogger("raytrade.storage")
 
 
 class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +64,8 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     sink: SinkSettings = SinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
     arrivals: bool = False
+    retention_days: int = 0
+    """Older days are removed; 0 keeps all."""
 
 
 class Recorder:
@@ -67,13 +74,14 @@ class Recorder:
     def __init__(self, plan: RecorderPlan) -> None:
         self.plan = plan
         directory = Path(plan.directory)
+        self._problem = _recover(plan)
         self._sink = ParquetSink(directory, plan.sink, next_indexes(directory), certify=True)
         self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
         self._history = History(directory)
         self._coverage: dict[str, Coverage] = {}
         self._streams: dict[tuple[str, Channel], Coverage] = {}
-        self._problem = ""
         self._flushed_ns: Nanos = 0
+        self._pruned_ns: Nanos = 0
         self._time_ns: Nanos = 0
         self._thread = MachineThread(
             plan.name, self._tick, busy_poll=plan.busy_poll, mailbox_items_max=MAILBOX_ITEMS_MAX
@@ -153,7 +161,8 @@ class Recorder:
         self._write(now_ns)
         if not self._intake.is_empty() and not self._is_stuck():
             return now_ns
-        return self._arbiter.deadline_ns()
+        due = [at for at in (self._arbiter.deadline_ns(), self._sink.due_ns()) if at is not None]
+        return min(due, default=None)
 
     def _is_stuck(self) -> bool:
         """Tell whether so much could not be written that more must wait outside of memory."""
@@ -190,9 +199,15 @@ class Recorder:
                 self._sink.flush_due(now_ns)
                 if self._arrivals is not None:
                     self._arrivals.flush_due(now_ns)
+                self._prune(now_ns)
                 self._tell("", now_ns)
         except StorageError as error:
             self._tell(str(error), now_ns)
+
+    def _prune(self, now_ns: Nanos) -> None:
+        if self.plan.retention_days and now_ns - self._pruned_ns >= PRUNE_EVERY_NS:
+            self._pruned_ns = now_ns
+            prune(Path(self.plan.directory), self.plan.retention_days, now_ns)
 
     def _tell(self, problem: str, now_ns: Nanos) -> None:
         before, self._problem = self._problem, problem
@@ -317,6 +332,19 @@ class Recorder:
         self._writer.stop()
         self._intake.close()
         return problem
+
+
+def _recover(plan: RecorderPlan) -> str:
+    """Make segments of what the recorder before us left in its log; gives the problem, for which it waits on."""
+    try:
+        done = recover(Path(plan.directory), plan.sink)
+    except StorageError as error:
+        return str(error)
+    for line in done.damaged:
+        _log.warning("%s: %s", plan.name, line)
+    if done.starts:
+        _log.info("%s: %d messages recovered from the log of %s", plan.name, done.messages, ", ".join(done.starts))
+    return ""
 
 
 def _free_bytes(directory: str) -> int:

@@ -20,6 +20,7 @@ from raytrade.cli import (
     demonstration,
     emulation,
     exporting,
+    keeping,
     monitoring,
     pipelines,
     planning,
@@ -56,6 +57,7 @@ demonstration.register(app)
 captures.register(app)
 emulation.register(app)
 exporting.register(app)
+keeping.register(app)
 proofs.register(app)
 reading.register(app)
 selftesting.register(app)

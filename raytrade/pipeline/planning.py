@@ -337,4 +337,5 @@ def _recorder(config: Config, part: RecorderConfig, standing: Standing) -> Recor
         busy_poll=config.links.spins("recorder"),
         sink=part.sink(),
         arrivals=part.arrivals,
+        retention_days=int(part.retention.removesuffix("d") or 0),
     )

@@ -25,6 +25,7 @@ from raytrade.core.message import Kind
 from raytrade.errors import StorageError
 from raytrade.storage.decoding import HEADERS
 from raytrade.storage.files import write_table
+from raytrade.storage.names import segments_in
 
 TABLE_VERSION = 1
 FOLDER = "arrivals"
@@ -59,7 +60,7 @@ ARRIVALS = pa.schema(
 
 _NAMES = [field.name for field in ARRIVALS if pa.types.is_dictionary(field.type)]
 _PACKED = ["epoch", "id_prev", "id_last", "copy", "ts_recv_ns", "ts_arrived_ns"]
-_WRITING = {
+WRITING = {
     "compression": "zstd",
     "use_dictionary": [*_NAMES, "scales"],
     "column_encoding": dict.fromkeys(_PACKED, "DELTA_BINARY_PACKED"),
@@ -212,7 +213,7 @@ class ArrivalSink:
         days = table.column("ts_arrived_ns").to_numpy() // DAY_NS
         for day in np.unique(days).tolist():
             part = table if days[0] == days[-1] == day else table.filter(pa.array(days == day))
-            self.bytes_written += write_table(self._unused_path(day), part, **_WRITING)
+            self.bytes_written += write_table(self._unused_path(day), part, **WRITING)
         self.rows_written += table.num_rows
         self._on_written(table)
         self._waiting, self._rows_waiting = [], 0
@@ -225,7 +226,7 @@ class ArrivalSink:
 
 def segments_of(directory: Path) -> list[Path]:
     """Give the files of the table by their first arrival; one that cannot be read comes first."""
-    return sorted((directory / FOLDER).glob("date=*/*.parquet"), key=lambda path: (_first_arrival(path), path))
+    return sorted(segments_in(directory / FOLDER, "date=*"), key=lambda path: (_first_arrival(path), path))
 
 
 def _first_arrival(path: Path) -> Nanos:
@@ -242,7 +243,7 @@ def read_cursors(directory: Path) -> Cursors:
     """Read where the logs go on, from the segments of the last two days; one that cannot be read is passed over."""
     cursors: Cursors = {}
     days = sorted((directory / FOLDER).glob("date=*"))[-2:]
-    for path in sorted((path for day in days for path in day.glob("*.parquet")), key=lambda path: path.stat().st_mtime):
+    for path in sorted((path for day in days for path in segments_in(day)), key=lambda path: path.stat().st_mtime):
         try:
             found = (pq.read_schema(path).metadata or {}).get(_CURSORS_KEY, b"{}")
             cursors |= msgspec.json.decode(found, type=Cursors)

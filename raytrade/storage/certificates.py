@@ -20,7 +20,8 @@ from raytrade.core.clock import SECOND, Nanos
 from raytrade.errors import StorageError
 from raytrade.storage.files import write_text
 
-VERSION = 1
+VERSION = 2
+"""2: with what is said of the tables of gaps and states; 1 is still read."""
 FOLDER = "certificates"
 HOUR_NS: Nanos = 3600 * SECOND
 GRACE_NS: Nanos = 120 * SECOND
@@ -66,6 +67,15 @@ class Certificate(msgspec.Struct, kw_only=True, frozen=True):
     content: str
 
 
+class NotesCertificate(msgspec.Struct, kw_only=True, frozen=True):
+    """What the start had written to a table of notes (`gaps` or `states`) until then, from its first row on."""
+
+    table: str
+    rows: int
+    content: str
+    """`raytrade.storage.digests.RowsDigest` of the rows, in the order of the segments."""
+
+
 class CertificateFile(msgspec.Struct, kw_only=True, frozen=True):
     """What one start certified at one time; `is_final`: it has written nothing after this."""
 
@@ -75,6 +85,19 @@ class CertificateFile(msgspec.Struct, kw_only=True, frozen=True):
     is_final: bool
     is_recovered: bool
     """Computed from the files afterwards, because that start did not live to do it."""
+    certificates: list[Certificate]
+    seal: str = ""
+    notes: list[NotesCertificate] = []
+
+
+class _FirstVersion(msgspec.Struct, kw_only=True, frozen=True):
+    """A file of version 1, to see whether its seal holds."""
+
+    version: int
+    start: str
+    number: int
+    is_final: bool
+    is_recovered: bool
     certificates: list[Certificate]
     seal: str = ""
 
@@ -94,7 +117,11 @@ def hour_number(text: str) -> int:
 
 
 def _seal_of(file: CertificateFile) -> str:
-    plain = msgspec.json.encode(msgspec.structs.replace(file, seal=""), order="deterministic")
+    unsealed: CertificateFile | _FirstVersion = msgspec.structs.replace(file, seal="")
+    if file.version == 1:
+        fields = _FirstVersion.__struct_fields__
+        unsealed = _FirstVersion(**{name: getattr(unsealed, name) for name in fields})
+    plain = msgspec.json.encode(unsealed, order="deterministic")
     return sha256(plain).hexdigest()[: 2 * HASH_BYTES]
 
 
@@ -130,8 +157,8 @@ def read_certificates(path: Path) -> CertificateFile:
         raise StorageError(str(path), f"cannot be read: {error.strerror or error}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageError(str(path), f"is no file of certificates: {error}") from None
-    if file.version != VERSION:
-        raise StorageError(str(path), f"has version {file.version}, this program reads {VERSION}")
+    if not 1 <= file.version <= VERSION:
+        raise StorageError(str(path), f"has version {file.version}, this program reads 1 to {VERSION}")
     if file.seal != _seal_of(file):
         raise StorageError(str(path), "its seal does not hold: it was changed after it was written")
     if path.stem != f"{file.start}-{file.number:06d}":

@@ -17,8 +17,10 @@ from raytrade.storage.certificates import (
     VERSION,
     Certificate,
     CertificateFile,
+    NotesCertificate,
     write_certificates,
 )
+from raytrade.storage.digests import RowsDigest
 
 StreamKey = tuple[str, Channel]
 Copies = dict[tuple[str, str, int], dict[str, int]]
@@ -37,6 +39,8 @@ class Certifier:
         self._waiting: dict[StreamKey, list[pa.Table]] = {}
         self._certified: dict[tuple[StreamKey, int], int] = {}
         self._copies: Copies = {}
+        self._notes: dict[str, RowsDigest] = {}
+        self._notes_certified = 0
         self._number = 0
         self._hour_due: int | None = None
 
@@ -63,6 +67,10 @@ class Certifier:
             known = self._copies.setdefault(key, {})
             for line, count in lines.items():
                 known[line] = known.get(line, 0) + count
+
+    def take_notes(self, name: str, table: pa.Table) -> None:
+        """Count rows that were written to the table of gaps or states."""
+        self._notes.setdefault(name, RowsDigest()).update(table)
 
     def _account(self, key: StreamKey) -> Account:
         account = self._accounts.get(key)
@@ -109,7 +117,9 @@ class Certifier:
             if before is None or key[0] < before
         ]
         certificates = [self._certificate(account, key) for account, key in due]
-        if not certificates and not (is_final and self._number):
+        notes = notes_certificates(self._notes)
+        is_noted = sum(note.rows for note in notes) > self._notes_certified
+        if not certificates and not is_noted and not (is_final and self._number):
             return
         file = CertificateFile(
             version=VERSION,
@@ -118,9 +128,11 @@ class Certifier:
             is_final=is_final,
             is_recovered=False,
             certificates=certificates,
+            notes=notes,
         )
         write_certificates(self.directory, file)
         self._number += 1
+        self._notes_certified = sum(note.rows for note in notes)
         for account, (hour, part) in due:
             del account.hours[hour, part]
             self._certified[(account.instrument, account.channel), hour] = part + 1
@@ -129,6 +141,14 @@ class Certifier:
     def _certificate(self, account: Account, key: tuple[int, int]) -> Certificate:
         copies = self._copies.get((account.instrument, account.channel.name.lower(), key[0]), {})
         return account.certificate(key, copies)
+
+
+def notes_certificates(digests: dict[str, RowsDigest]) -> list[NotesCertificate]:
+    """Give what is known of the tables of notes as certificates."""
+    return [
+        NotesCertificate(table=name, rows=digest.rows, content=digest.text())
+        for name, digest in sorted(digests.items())
+    ]
 
 
 def copies_of(table: pa.Table) -> Copies:

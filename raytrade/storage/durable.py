@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytrade.core.events import Channel
+from raytrade.storage.names import segments_in
 
 
 def last_ids(directory: Path) -> dict[str, int]:
@@ -51,7 +52,7 @@ def _newest_segments(directory: Path) -> dict[tuple[str, str], list[Path]]:
         days = sorted(channel.glob("date=*"))
         if days:
             venue, symbol, name = (unquote(part.partition("=")[2]) for part in channel.parts[-3:])
-            segments[f"{venue}:{symbol}", name] = list(days[-1].glob("*.parquet"))
+            segments[f"{venue}:{symbol}", name] = segments_in(days[-1])
     return segments
 
 

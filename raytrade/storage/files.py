@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raytrade.errors import StorageError
 
+QUARANTINE = "quarantine"
 PAGE_BYTES = 64 * 1024
 """Pages this small keep the memory of a reader that merges many streams small; each has a checksum."""
 
@@ -41,18 +42,26 @@ def _write(path: Path, write: Callable[[Path], object]) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        size = temporary.stat().st_size
-        temporary.rename(path)
-        _sync_directory(path.parent)
+        size = put_in_place(temporary, path)
     except OSError as error:
-        _discard(temporary, path)
+        discard(temporary, path)
         raise StorageError(str(path), f"cannot be written: {reason_of(error)}") from None
     except BaseException:
-        _discard(temporary, path)
+        discard(temporary, path)
         raise
     return size
+
+
+def move_aside(directory: Path, path: Path) -> Path:
+    """Move a file that cannot be used out of a recording's way, to the same place under ``quarantine``; gives where.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    aside = directory / QUARANTINE / path.relative_to(directory)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(aside)
+    return aside
 
 
 def reason_of(error: OSError) -> str:
@@ -60,7 +69,21 @@ def reason_of(error: OSError) -> str:
     return " ".join((error.strerror or str(error)).split())
 
 
-def _discard(*paths: Path) -> None:
+def put_in_place(temporary: Path, path: Path) -> int:
+    """Give a file that is written its name, from one moment to the next; gives its size in bytes.
+
+    Raises:
+        OSError: the device does not take it.
+    """
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    size = temporary.stat().st_size
+    temporary.rename(path)
+    _sync_directory(path.parent)
+    return size
+
+
+def discard(*paths: Path) -> None:
     """Remove what a failed write has left, so that the next one does not write it twice."""
     for path in paths:
         with suppress(OSError):

@@ -26,10 +26,11 @@ from raytrade.replay import Timed, apply, merge
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
+from raytrade.storage.names import segments_in, start_of
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
 from raytrade.storage.runs import place_gaps, runs_of
 from raytrade.storage.schema import GAPS
-from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
+from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, verify
 from raytrade.storage.site import Site
 from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
@@ -296,7 +297,7 @@ class Recording:
     def segment_paths(self, instrument: str, channel: Channel) -> list[Path]:
         """Give the files of a stream that are not left out."""
         skipped = {error.path for error in self.skipped}
-        paths = sorted(self._folders[instrument, channel].glob("date=*/*.parquet"))
+        paths = segments_in(self._folders[instrument, channel], "date=*")
         return [path for path in paths if str(path) not in skipped]
 
     def leave_out(self, damage: StorageError) -> bool:
@@ -352,14 +353,14 @@ class Recording:
 
     def _gap_tables(self) -> list[tuple[str, pa.Table]]:
         if self._gaps is None:
-            paths = sorted((self.directory / "gaps").glob("*.parquet"))
+            paths = segments_in(self.directory / "gaps")
             tables = [(start_of(path), self._try(read_gaps, path)) for path in paths]
             self._gaps = [(start, table) for start, table in tables if table is not None]
         return self._gaps
 
     def _recorded_states(self) -> list[Placed]:
         if self._states is None:
-            paths = sorted((self.directory / "states").glob("*.parquet"))
+            paths = segments_in(self.directory / "states")
             tables = [(path, self._try(read_states, path)) for path in paths]
             self._states = [
                 row for path, table in tables if table is not None for row in states_of(start_of(path), table, path)
@@ -409,7 +410,7 @@ def _folders_of(directory: Path) -> dict[StreamKey, Path]:
 
 def _newest(folder: Path) -> list[Path]:
     """Give the segments of the last two days: days are those of the venue's time, which may differ from ours."""
-    return [path for day in sorted(folder.glob("date=*"))[-2:] for path in sorted(day.glob("*.parquet"))]
+    return [path for day in sorted(folder.glob("date=*"))[-2:] for path in segments_in(day)]
 
 
 def _channel(channel: Channel | str) -> Channel:

@@ -7,6 +7,8 @@ recorder's own dense count of messages per stream, so that a lost segment shows 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -14,7 +16,10 @@ from raytrade.core.events import Channel, Flag, Gap, Resynced, Side, Stalled, Tr
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
+"""2: with the column `checksum`."""
+OLDEST_VERSION = 1
+"""What is still read; `raytrade compact` writes such files anew."""
 DECIMAL = pa.decimal128(38, FRACTION_DIGITS_MAX)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _METADATA = {b"raytrade.table_version": str(TABLE_VERSION).encode()}
@@ -95,6 +100,21 @@ GAPS = pa.schema(
     ],
     metadata=_METADATA,
 )
+
+_RISING = ["index", "ts_venue_ns", "ts_recv_ns", "epoch", "id_prev", "id_last"]
+
+
+def writing_of(schema: pa.Schema) -> dict[str, Any]:
+    """Give how the columns of a table are written: differences of what rises, dictionaries of all else.
+
+    Prices and sizes stay in dictionaries, as 18 digits leave no bytes in common to split or to subtract.
+    """
+    rising = [name for name in _RISING if name in schema.names]
+    return {
+        "use_dictionary": [name for name in schema.names if name not in rising],
+        "column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED"),
+    }
+
 
 _SIDES = pa.array(["bid", "ask"])
 _AGGRESSORS = {Side.NONE: None, Side.BUY: "buy", Side.SELL: "sell"}

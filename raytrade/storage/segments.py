@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Channel
 from raytrade.errors import StorageError
-from raytrade.storage.schema import ADDED, BOOK, GAPS, STATES, TABLE_VERSION, TRADES
+from raytrade.storage.names import start_of
+from raytrade.storage.schema import ADDED, BOOK, GAPS, OLDEST_VERSION, STATES, TABLE_VERSION, TRADES
 
 SCHEMAS = {Channel.BOOK: BOOK, Channel.TRADES: TRADES}
 STREAM_BUFFER_BYTES = 64 * 1024
 """What one column of one open file holds of the disk when rows are streamed: bounds the memory of a wide merge."""
 _ID_COLUMN = {Channel.BOOK: "id_last", Channel.TRADES: "sequence"}
 _VERSION_KEY = b"raytrade.table_version"
+_VERSIONS = {str(version) for version in range(OLDEST_VERSION, TABLE_VERSION + 1)}
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +54,6 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Group, ...]
 
 
-def start_of(path: Path) -> str:
-    """Give the part of a segment's name that is common to all segments of one start of the program."""
-    return path.stem.rpartition("-")[0]
-
-
 def open_file(path: Path, wanted: pa.Schema) -> pq.ParquetFile:
     """Open a file and check that it has the columns that are wanted.
 
@@ -78,9 +75,9 @@ def unreadable(path: Path, error: Exception) -> StorageError:
 
 
 def _check_schema(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
-    version = (found.metadata or {}).get(_VERSION_KEY, str(TABLE_VERSION).encode())
-    if version != str(TABLE_VERSION).encode():
-        problem = f"has table version {version.decode(errors='replace')}, this program reads {TABLE_VERSION}"
+    version = table_version(found)
+    if version not in _VERSIONS:
+        problem = f"has table version {version}, this program reads {OLDEST_VERSION} to {TABLE_VERSION}"
         raise StorageError(str(path), problem)
     for field in wanted:
         at = found.get_field_index(field.name)
@@ -91,6 +88,11 @@ def _check_schema(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
         if _plain(found.field(at).type) != _plain(field.type):
             problem = f"column {field.name} is {found.field(at).type}, not {field.type}"
             raise StorageError(str(path), f"is no segment of a recording: {problem}")
+
+
+def table_version(schema: pa.Schema) -> str:
+    """Give the version that a file says it has."""
+    return bytes((schema.metadata or {}).get(_VERSION_KEY, str(TABLE_VERSION).encode())).decode(errors="replace")
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

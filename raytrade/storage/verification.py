@@ -35,14 +35,16 @@ from raytrade.storage.certificates import (
     read_certificates,
     write_certificates,
 )
-from raytrade.storage.certifier import Copies, copies_of
+from raytrade.storage.certifier import Copies, copies_of, notes_certificates
+from raytrade.storage.files import QUARANTINE, move_aside
 from raytrade.storage.merging import is_fill
+from raytrade.storage.names import segments_in, start_of
+from raytrade.storage.notes import NotesKey, digests_of, lies_of, read_notes
 from raytrade.storage.recording import Recording
+from raytrade.storage.retention import read_retention
 from raytrade.storage.runs import Run, Unit, heads_of, runs_of
-from raytrade.storage.segments import Segment, read_gaps, read_rows, read_segment, read_states
+from raytrade.storage.segments import Segment, read_rows, read_segment
 from raytrade.storage.source import Stream
-
-QUARANTINE = "quarantine"
 
 
 class Lie(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ class Verifier:
 
         Raises:
             ConfigError: there is no such directory, or no recording in it.
+            StorageError: it cannot be read since when files are kept.
         """
         self.directory = directory
         self.found = Verification()
@@ -118,9 +121,12 @@ class Verifier:
         self._certify = certify
         self._recovered: dict[str, list[Certificate]] = {}
         self._numbers: dict[str, list[int]] = {}
+        self._files: dict[str, list[tuple[Path, CertificateFile]]] = {}
+        self._notes: dict[NotesKey, pa.Table] = {}
         self._folders = Recording(directory).folders()
         self._certified: dict[tuple[StreamKey, str], _Certified] = {}
         self._withdrawn = self._read_quarantine()
+        self._kept_from = _hour_of(read_retention(directory).before)
 
     def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Verification:
         """Check everything; the certificates first, then stream by stream: `progress` is told how many of how many."""
@@ -139,6 +145,7 @@ class Verifier:
                 is_final=True,
                 is_recovered=True,
                 certificates=certificates,
+                notes=notes_certificates(digests_of(self._notes, start)),
             )
             self.found.recovered.append(str(write_certificates(self.directory, file)))
         return self.found
@@ -152,14 +159,11 @@ class Verifier:
     def _damaged(self, path: Path, error: StorageError, key: StreamKey | None = None) -> None:
         self._lie(path, error.problem, key)
         if self._quarantine:
-            aside = self.directory / QUARANTINE / path.relative_to(self.directory)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(aside)
-            self.found.quarantined.append(str(aside))
+            self.found.quarantined.append(str(move_aside(self.directory, path)))
 
     def _read_quarantine(self) -> set[str]:
         """Give the starts of which files were moved aside: what they certified cannot be asked of the rest."""
-        return {path.stem.rpartition("-")[0] for path in (self.directory / QUARANTINE).rglob("*") if path.is_file()}
+        return {start_of(path) for path in (self.directory / QUARANTINE).rglob("*") if path.is_file()}
 
     # What is said.
 
@@ -172,6 +176,7 @@ class Verifier:
                 self._damaged(path, error)
                 continue
             self._numbers.setdefault(file.start, []).append(file.number)
+            self._files.setdefault(file.start, []).append((path, file))
         for start, known in self._numbers.items():
             for number in sorted(set(range(max(known))) - set(known)):
                 if start not in self._withdrawn:
@@ -192,12 +197,12 @@ class Verifier:
             hours.sort(key=lambda pair: pair[0].index_last)
 
     def _read_notes(self) -> None:
-        for name, read in (("gaps", read_gaps), ("states", read_states)):
-            for path in sorted((self.directory / name).glob("*.parquet")):
-                try:
-                    read(path)
-                except StorageError as error:
-                    self._damaged(path, error)
+        self._notes = read_notes(self.directory, self._damaged)
+        for start, files in sorted(self._files.items()):
+            if start not in self._withdrawn:
+                for problem in lies_of(start, files, self._notes):
+                    path, _, text = problem.partition(": ")
+                    self._lie(path, text)
 
     def _read_arrivals(self) -> dict[str, Copies]:
         """Count the copies in the log of arrivals, by start."""
@@ -208,7 +213,7 @@ class Verifier:
             except StorageError as error:
                 self._damaged(path, error)
                 continue
-            known = counted.setdefault(path.stem.rpartition("-")[0], {})
+            known = counted.setdefault(start_of(path), {})
             for key, lines in found.items():
                 part = known.setdefault(key, {})
                 for line, count in lines.items():
@@ -237,7 +242,7 @@ class Verifier:
     def _segments(self, key: StreamKey) -> list[Segment]:
         segments = []
         folder = self._folders.get(key)
-        for path in sorted(folder.glob("date=*/*.parquet")) if folder is not None else []:
+        for path in segments_in(folder, "date=*") if folder is not None else []:
             try:
                 segments.append(read_segment(path, key[1]))
             except StorageError as error:
@@ -284,7 +289,10 @@ class Verifier:
     def _compare(
         self, key: StreamKey, start: str, account: Account, certified: _Certified, report: StreamReport
     ) -> None:
+        is_cut = any(hour < self._kept_from for hour in certified.hours)
         for hour, certificates in sorted(certified.hours.items()):
+            if hour < self._kept_from:
+                continue
             report.hours += 1
             for part, (said, path) in enumerate(certificates):
                 report.certified += said.messages
@@ -292,7 +300,10 @@ class Verifier:
                 if (hour, part) not in account.hours:
                     problem = f"the files hold nothing of the {said.messages} messages it speaks of"
                 else:
-                    problem = _difference(said, account.certificate((hour, part), said.copies))
+                    found = account.certificate((hour, part), said.copies)
+                    if is_cut:  # what led to the first hour that is kept is not there any more
+                        found = msgspec.structs.replace(found, states=said.states, missing=said.missing)
+                    problem = _difference(said, found)
                 if problem and start not in self._withdrawn:
                     self._lie(path, problem, key, hour_text(hour))
 
@@ -305,6 +316,8 @@ class Verifier:
             if (instrument, channel) == (key[0], name)
         )
         for hour, certificates in self._certified.get((key, start), _Certified()).hours.items():
+            if hour < self._kept_from:
+                continue
             found = copies.get((key[0], name, hour), {})
             for line in {line for certificate, _ in certificates for line in certificate.copies}:
                 said = sum(certificate.copies.get(line, 0) for certificate, _ in certificates)
@@ -368,6 +381,10 @@ class Verifier:
                     problem = f"the book at {message.id_last} has not the checksum that the venue sent with it"
                     self._lie(self.directory, problem, key)
                     return
+
+
+def _hour_of(day: str) -> int:
+    return hour_number(f"{day}T00") if day else 0
 
 
 def _is_over(start: str, by_start: dict[str, list[Run]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,8 @@ from raytrade.core.clock import Nanos
 from raytrade.core.message import Message
 from raytrade.links.policy import Policy
 from raytrade.links.writer import LinkSettings
+from raytrade.storage.sink import ParquetSink, SinkSettings
+from raytrade.storage.wal import Sync
 from tests.unit.actors.inside import Registry, Source, until
 from tests.unit.actors.test_upstreams import book, step
 
@@ -141,4 +144,24 @@ def test_with_the_policy_fail_the_link_ends(tmp_path: Path, monkeypatch: pytest.
     assert recorder.stop() == ""
     taken = ids_in_files(tmp_path)
     assert taken == list(range(2, len(taken) + 2))
+    source.die(registry)
+
+
+def test_a_killed_recorder_is_gone_on_from_where_its_log_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log gives back what stood in no file; from there the ring of the dedup leads on without an image."""
+    killed = ParquetSink(tmp_path, SinkSettings(wal=Sync.NONE))
+    assert killed.log is not None
+    killed.write([book(1), *(step(number) for number in range(2, 301))], 0)
+    killed.log.flush(0)
+    os.close(killed.log._descriptor or 0)
+    registry, recorder = recorder_of(monkeypatch, tmp_path, sink=SinkSettings(wal=Sync.NONE))
+    assert ids_in_files(tmp_path) == list(range(2, 301))
+    assert list(recorder._history.positions.values()) == [300]
+    source = Source(registry, "w", book(1))
+    until(lambda: recorder._upstreams.up(), "the link is up")
+    flow(source, 500)
+    until(lambda: source.thread.call(source.publisher.is_drained), "all is read")
+    assert recorder.stop() == ""
+    assert ids_in_files(tmp_path) == list(range(2, 501))
+    assert not (tmp_path / "wal").exists()
     source.die(registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from raytrade.storage.certificates import (
     read_certificates,
     write_certificates,
 )
+from raytrade.storage.compaction import compact
 from raytrade.storage.durable import next_indexes
 from raytrade.storage.recording import Recording
 from raytrade.storage.sink import ParquetSink, SinkSettings
@@ -323,7 +325,7 @@ def test_an_edited_certificate_that_was_not_sealed_is_found(tmp_path: Path) -> N
 def test_a_certificate_of_another_version_is_named(tmp_path: Path) -> None:
     certified(tmp_path, stream())
     (path,) = certificate_paths(tmp_path)
-    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 9'))
+    path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 9'))
     assert "has version 9" in problems(verify_recording(tmp_path))[0]
     path.write_text("[]")
     assert "is no file of certificates" in problems(verify_recording(tmp_path))[0]
@@ -439,3 +441,41 @@ def test_the_files_of_one_start_are_numbered(tmp_path: Path) -> None:
     file = read_certificates(path)
     assert isinstance(file, CertificateFile)
     assert (file.number, file.is_final, file.is_recovered) == (0, True, False)
+
+
+def test_gaps_and_states_are_certified_too(tmp_path: Path) -> None:
+    stalled = Stalled(instrument=BTC, channel=Channel.BOOK, cause="all lines are silent", ts_recv_ns=NOON_NS + 3)
+    sink = ParquetSink(tmp_path, certify=True)
+    events: list[Any] = [snapshot(1, NOON_NS), gap(1, 5, NOON_NS + 1), stalled, gap(7, 9, NOON_NS + 4)]
+    for at, event in enumerate(events):
+        sink.write([parse(encode(event, "1"))], NOON_NS + at)
+        sink.flush()
+    sink.close()
+    assert verify_recording(tmp_path).lies == []
+    compact(tmp_path)
+    assert verify_recording(tmp_path).lies == []
+    (path,) = (tmp_path / "gaps").glob("*.parquet")
+    original = path.read_bytes()
+    table = pq.ParquetFile(path).read()
+    for changed, problem in (
+        (table.slice(0, 1), "says that there are 2 rows of gaps, the files hold 1"),
+        (pa.concat_tables([table, table.slice(1)]), "speaks of 2 rows of gaps, the files hold 3"),
+        (pa.concat_tables([table.slice(1), table.slice(0, 1)]), "the rows of gaps are not those it speaks of"),
+    ):
+        pq.write_table(changed, path)
+        assert problem in " ".join(str(lie) for lie in verify_recording(tmp_path).lies)
+    path.write_bytes(original)
+    (tmp_path / "states" / next((tmp_path / "states").iterdir()).name).unlink()
+    assert "says that there are 1 rows of states, the files hold 0" in str(verify_recording(tmp_path).lies[0])
+
+
+def test_certificates_of_the_first_version_are_read(tmp_path: Path) -> None:
+    certified(tmp_path, [snapshot(1, NOON_NS), delta(1, 2, NOON_NS + 1)])
+    (path,) = certificate_paths(tmp_path)
+    file = msgspec.json.decode(path.read_bytes())
+    del file["notes"]
+    plain = msgspec.json.encode(file | {"version": 1, "seal": ""})
+    path.write_bytes(msgspec.json.encode(file | {"version": 1, "seal": sha256(plain).hexdigest()[:32]}))
+    assert verify_recording(tmp_path).lies == []
+    path.write_bytes(path.read_bytes().replace(b'"messages":2', b'"messages":3'))
+    assert "its seal does not hold" in str(verify_recording(tmp_path).lies[0])
