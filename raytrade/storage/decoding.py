@@ -155,7 +155,7 @@ def book_messages(instrument: str, batches: Iterable[pa.RecordBatch], path: str)
     Raises:
         StorageError: the rows are not whole messages, or a value does not fit its scale.
     """
-    return (_book_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+    return (_book_block(instrument, Parts(rows, ends, path)) for rows, ends in whole_messages(batches, path))
 
 
 def book_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -> Iterator[list[NumberedEvent]]:
@@ -164,11 +164,15 @@ def book_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -
     Raises:
         StorageError: the rows are not whole messages, or a value does not fit its scale.
     """
-    return (_event_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+    return (events_of(instrument, Parts(rows, ends, path)) for rows, ends in whole_messages(batches, path))
 
 
-def _whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tuple[Rows, np.ndarray]]:
-    """Give rows that are whole messages, and where each ends."""
+def whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tuple[Rows, np.ndarray]]:
+    """Give rows that are whole messages, and where each ends.
+
+    Raises:
+        StorageError: the last message is not whole.
+    """
     rest: Rows = {}
     for batch in batches:
         rows = _rows_of(batch, _SIDES)
@@ -183,7 +187,7 @@ def _whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tu
         raise StorageError(path, f"ends in the middle of message {rest['index'][0]}")
 
 
-class _Parts:
+class Parts:
     """Rows of whole messages taken apart: what stands once a message, how many levels, and the levels as integers.
 
     Raises:
@@ -212,7 +216,7 @@ class _Parts:
         return self.first["flags"].astype(np.uint16) & kept
 
 
-def _book_block(instrument: str, parts: _Parts) -> list[Numbered]:
+def _book_block(instrument: str, parts: Parts) -> list[Numbered]:
     starts, level_counts, first, is_wide = parts.starts, parts.level_counts, parts.first, parts.is_wide
     headers = _headers(instrument, len(starts))
     for name in ("id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth", "price_scale", "size_scale"):
@@ -232,7 +236,8 @@ def _book_block(instrument: str, parts: _Parts) -> list[Numbered]:
     return _assemble(instrument, headers, bodies, first["index"].tolist())
 
 
-def _event_block(instrument: str, parts: _Parts) -> list[NumberedEvent]:
+def events_of(instrument: str, parts: Parts) -> list[NumberedEvent]:
+    """Give whole messages as events, each with its index."""
     first, flat = parts.first, tuple(parts.levels.ravel().tolist())
     names = ("index", "is_snapshot", "id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth")
     columns = [first[name].tolist() for name in (*names, "price_scale", "size_scale")]

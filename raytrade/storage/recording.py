@@ -22,7 +22,7 @@ from raytrade.core.events import BookSnapshot, Channel, Gap, GapKind
 from raytrade.core.instrument import Filter, instrument_name
 from raytrade.core.message import encode, parse
 from raytrade.errors import ConfigError, StorageError
-from raytrade.replay import Timed, apply, merge
+from raytrade.replay import Timed, apply, between, merge, merge_runs
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
@@ -31,7 +31,7 @@ from raytrade.storage.runs import place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
 from raytrade.storage.site import Site
-from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, check_messages
+from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, TimedItem, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
 
@@ -255,6 +255,29 @@ class Recording:
             streams = {key: site.seen(key, stream) for key, stream in streams.items()}
         merged = merge(streams)
         return merged if end is None else takewhile(lambda timed: timed[0] < end_ns, merged)
+
+    def items(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        instruments: str | Iterable[str] | None = None,
+        channels: Iterable[Channel | str] | None = None,
+        *,
+        images: bool = False,
+    ) -> Iterator[TimedItem]:
+        """Give what `timed_events` gives, but plain deltas that follow on each other as parts of runs: the fastest way.
+
+        Raises:
+            ConfigError: a glob takes no instrument, there is no such channel, or a time cannot be read.
+            StorageError: a segment cannot be read.
+        """
+        start_ns, end_ns = interval_ns(start, end)
+        streams: dict[StreamKey, Iterator[TimedItem]] = {}
+        for key in self.streams(instruments, channels):
+            image = self._image(key, start_ns) if images and start is not None else None
+            opening: list[TimedItem] = [] if image is None else [(start_ns, image)]
+            streams[key] = chain(opening, self._stream(key).items_since(start_ns))
+        return between(merge_runs(streams), start_ns, end_ns)
 
     def _from(self, key: StreamKey, start_ns: Nanos, *, is_imaged: bool) -> Iterator[Timed]:
         image = self._image(key, start_ns) if is_imaged else None

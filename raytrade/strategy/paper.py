@@ -199,6 +199,16 @@ class PaperBroker:
 
     # The market.
 
+    @property
+    def watches(self) -> bool:
+        """Whether every move of a book counts, orders or not: a loss has a limit."""
+        return self._loss_max is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a book that moves can make a difference: orders rest, or have taken of what is shown."""
+        return bool(self.orders or self._shown)
+
     def receive_book(self, instrument: str, now_ns: Nanos) -> None:
         """The book of the instrument has moved: fill what it crosses."""
         if self._loss_max is not None and instrument in self.accounts:

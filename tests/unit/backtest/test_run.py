@@ -19,7 +19,8 @@ from raytrade.errors import ConfigError
 from raytrade.replay import Player
 from raytrade.rules import rule_of
 from raytrade.storage.recording import open_recording
-from raytrade.strategy import EngineSettings, Fees, Fill, FillRule, PaperSettings, RiskLimits, StrategyEngine
+from raytrade.strategy import EngineSettings, Fees, Fill, FillRule, PaperSettings, RiskLimits
+from raytrade.strategy.replay_engine import ReplayEngine
 from raytrade.strategy.loading import load_strategy
 from tests.unit.backtest.markets import STEP_NS, recorded_market
 from tests.unit.storage.recordings import BTC, ETH, NOON_NS
@@ -58,7 +59,7 @@ def test_it_is_the_engine_that_trades_live(data: Path) -> None:
     """Without latency a backtest gives the fills of the engine that a strategy actor hosts."""
     wanted = settings(data)
     paper = EngineSettings(paper=wanted.paper)
-    engine = StrategyEngine("Quoter", load_strategy(wanted.strategy), Filter("*"), rule_of, paper)
+    engine = ReplayEngine("Quoter", load_strategy(wanted.strategy), Filter("*"), rule_of, paper)
     player, fills = Player(engine), list[Fill]()
     for now_ns, message in open_recording(data).messages():
         fills += [event for event in player.play(now_ns, message) if isinstance(event, Fill)]
