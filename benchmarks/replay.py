@@ -76,11 +76,11 @@ def record(directory: Path, count: int) -> None:
 
 def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
     """Play the files into an engine."""
+    from raytrade.core.delta_run import Part
     from raytrade.core.instrument import Filter
-    from raytrade.replay import Player
+    from raytrade.replay import EventPlayer
     from raytrade.rules import rule_of
     from raytrade.storage.recording import open_recording
-    from raytrade.core.delta_run import Part
     from raytrade.strategy import BaseStrategy, Context
     from raytrade.strategy.replay_engine import ReplayEngine
 
@@ -97,9 +97,9 @@ def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
 
     strategy = Reading() if reads_touch else Empty()
     engine = ReplayEngine("empty", strategy, Filter("*"), rule_of)
-    player = Player(engine)
+    player = EventPlayer(engine)
     began, began_cpu = perf_counter(), process_time()
-    for now_ns, item in open_recording(directory).items():
+    for now_ns, item in open_recording(directory).timed_runs():
         if isinstance(item, Part):
             run, at, last = item
             while at < last:

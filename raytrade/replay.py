@@ -21,6 +21,7 @@ from raytrade.core.delta_run import DeltaRun, Part
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, Resynced, Stalled
 from raytrade.core.message import Message
 from raytrade.strategy.commands import EngineCommand
+from raytrade.strategy.engine import StrategyEngine
 from raytrade.strategy.replay_engine import ReplayEngine
 
 DRAIN_NS: Nanos = 5 * SECOND
@@ -52,7 +53,9 @@ def _ranked(rank: int, stream: Iterable[tuple[Nanos, _Item]]) -> Iterator[tuple[
         yield now_ns, rank, message
 
 
-def merge_runs(streams: Mapping[StreamKey, Iterable[tuple[Nanos, _Item | Part]]]) -> Iterator[tuple[Nanos, _Item | Part]]:
+def merge_runs(
+    streams: Mapping[StreamKey, Iterable[tuple[Nanos, _Item | Part]]],
+) -> Iterator[tuple[Nanos, _Item | Part]]:
     """Merge streams as `merge` does, where parts of runs stand among their items; cuts a part where another comes in.
 
     The time of a part is that of its first delta.
@@ -135,7 +138,7 @@ class StreamHash:
 class Player:
     """Feeds a merged recording to an engine as from one replica, and runs the engine's timers on the way."""
 
-    def __init__(self, engine: ReplayEngine, line: str = "recording") -> None:
+    def __init__(self, engine: StrategyEngine, line: str = "recording") -> None:
         self.engine = engine
         self._line = line
         self._now_ns: Nanos | None = None
@@ -149,37 +152,6 @@ class Player:
         self._run_timers(now_ns)
         engine.receive(self._line, message, now_ns)
         return engine.commands()
-
-    def play_event(self, now_ns: Nanos, event: Event) -> list[EngineCommand]:
-        """Do the same with an event of the recording, which needs no arbitration: several times as fast."""
-        engine = self.engine
-        due_ns = engine.wake_ns
-        if self._now_ns is None:
-            engine.receive_line_up(self._line, now_ns)
-        elif due_ns is not None and due_ns <= now_ns:
-            self._run_timers(now_ns)
-        self._now_ns = now_ns
-        engine.receive_merged(self._line, event, now_ns)
-        return engine.commands() if engine.has_commands else NOTHING
-
-    def play_run(self, run: DeltaRun, first: int, last: int, delay_ns: Nanos = 0) -> tuple[int, list[EngineCommand]]:
-        """Do the same with deltas of a run, each `delay_ns` after its time, up to one that leads to commands.
-
-        Gives the place of the next delta, and the commands.
-        """
-        engine, at = self.engine, first
-        while at < last:
-            now_ns = run.times[at] + delay_ns
-            due_ns = engine.wake_ns
-            if self._now_ns is None:
-                engine.receive_line_up(self._line, now_ns)
-            elif due_ns is not None and due_ns <= now_ns:
-                self._run_timers(now_ns)
-            at = engine.receive_run(self._line, run, at, last, delay_ns)
-            self._now_ns = run.times[at - 1] + delay_ns
-            if engine.has_commands:
-                return at, engine.commands()
-        return at, NOTHING
 
     def finish(self) -> list[EngineCommand]:
         """Let what is held back be decided and tell the strategy that it is over; gives the last commands."""
@@ -197,3 +169,42 @@ class Player:
             engine.receive_timeout(due_ns if steps < TIMER_STEPS_MAX else until_ns)
             if steps > TIMER_STEPS_MAX:
                 return
+
+
+class EventPlayer(Player):
+    """Feeds a merged recording without arbitrating again: as events, or as runs of deltas, which is fastest."""
+
+    def __init__(self, engine: ReplayEngine, line: str = "recording") -> None:
+        super().__init__(engine, line)
+        self._replay = engine
+
+    def play_event(self, now_ns: Nanos, event: Event) -> list[EngineCommand]:
+        """Let time run to `now_ns` and hand an event of the recording over; gives what the engine says to it."""
+        engine = self._replay
+        due_ns = engine.wake_ns
+        if self._now_ns is None:
+            engine.receive_line_up(self._line, now_ns)
+        elif due_ns is not None and due_ns <= now_ns:
+            self._run_timers(now_ns)
+        self._now_ns = now_ns
+        engine.receive_merged(self._line, event, now_ns)
+        return engine.commands() if engine.has_commands else NOTHING
+
+    def play_run(self, run: DeltaRun, first: int, last: int, delay_ns: Nanos = 0) -> tuple[int, list[EngineCommand]]:
+        """Do the same with deltas of a run, each `delay_ns` after its time, up to one that leads to commands.
+
+        Gives the place of the next delta, and the commands.
+        """
+        engine, at = self._replay, first
+        while at < last:
+            now_ns = run.times[at] + delay_ns
+            due_ns = engine.wake_ns
+            if self._now_ns is None:
+                engine.receive_line_up(self._line, now_ns)
+            elif due_ns is not None and due_ns <= now_ns:
+                self._run_timers(now_ns)
+            at = engine.receive_run(self._line, run, at, last, delay_ns)
+            self._now_ns = run.times[at - 1] + delay_ns
+            if engine.has_commands:
+                return at, engine.commands()
+        return at, NOTHING

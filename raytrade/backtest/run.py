@@ -23,7 +23,7 @@ from raytrade.core.events import BookDelta, BookSnapshot
 from raytrade.core.instrument import Filter
 from raytrade.core.prices import POWERS
 from raytrade.errors import ConfigError
-from raytrade.replay import Player
+from raytrade.replay import EventPlayer
 from raytrade.rules import rule_of
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.site import Site
@@ -53,7 +53,7 @@ def run(settings: BacktestSettings, recording: Recording | None = None) -> Resul
     site = Site(recording.directory, settings.site) if settings.site else None
     interval = settings.start_ns, settings.end_ns
     if site is None:
-        backtest.play(recording.items(*interval, settings.instruments, images=True))
+        backtest.play(recording.timed_runs(*interval, settings.instruments, images=True))
     else:
         backtest.play(recording.timed_events(*interval, settings.instruments, images=True, site=site))
     return backtest.result()
@@ -85,7 +85,7 @@ class Backtest:
         strategy = load_strategy(settings.strategy, settings.parameters)
         streams = Filter(*settings.instruments)
         self.engine = ReplayEngine(settings.name, strategy, streams, rule_of, EngineSettings(paper=paper))
-        self._player = Player(self.engine)
+        self._player = EventPlayer(self.engine)
         self._hash = OutputHash()
         self._sampler = _Sampler(self.engine, interval, settings)
         self._fills: list[Fill] = []

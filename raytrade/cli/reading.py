@@ -31,7 +31,7 @@ from raytrade.storage.queries import Database
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.times import instant_text
 from raytrade.strategy.commands import EngineCommand, StrategyFailed
-from raytrade.strategy.replay_engine import ReplayEngine
+from raytrade.strategy.engine import StrategyEngine
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.loading import load_strategy
 
@@ -302,4 +302,4 @@ def _counts_table(instruments: dict[str, dict[str, int]]) -> Table:
 def _player(target: str, parameters: list[str], globs: list[str]) -> Player:
     values = parameters_of("replay", parameters)
     name = target.rpartition(":")[2]
-    return Player(ReplayEngine(name, load_strategy(target, values), Filter(*globs), rule_of))
+    return Player(StrategyEngine(name, load_strategy(target, values), Filter(*globs), rule_of))

@@ -26,7 +26,7 @@ class LaggingBook(L2Book):
         super().__init__(instrument)
 
     def follow(self, run: DeltaRun, first: int) -> bool:
-        """Go on with a run at its delta `first`; tells whether it can: the book is LIVE, and not coarser than the run."""
+        """Go on with a run at its delta `first` if the book is LIVE and not coarser than it; tells whether it is."""
         if self.state is not BookState.LIVE:
             return False
         if run is self._run and first == self.shown:
@@ -34,7 +34,11 @@ class LaggingBook(L2Book):
         self._settle()
         if run.price_scale > self.price_scale or run.size_scale > self.size_scale:
             return False
-        self._run, self._levels = run, run.rescaled(self.price_scale, self.size_scale)
+        try:
+            self._levels = run.rescaled(self.price_scale, self.size_scale)
+        except OverflowError:
+            return False
+        self._run = run
         self.epoch = run.epoch
         self.shown = self._applied = first
         return True
@@ -52,11 +56,11 @@ class LaggingBook(L2Book):
         run, first, last = self._levels, self._applied, self.shown
         if run is not None and last > first:
             self._applied = last
-            self._own_bids.apply(run.bids[run.bid_ends[first] : run.bid_ends[last]])
-            self._own_asks.apply(run.asks[run.ask_ends[first] : run.ask_ends[last]])
+            self._own_bids.apply(run.bids.between(first, last))
+            self._own_asks.apply(run.asks.between(first, last))
 
     @property
-    def _bids(self) -> _HalfBook:  # type: ignore[override]
+    def _bids(self) -> _HalfBook:
         if self._applied != self.shown:
             self._catch_up()
         return self._own_bids
@@ -66,7 +70,7 @@ class LaggingBook(L2Book):
         self._own_bids = half
 
     @property
-    def _asks(self) -> _HalfBook:  # type: ignore[override]
+    def _asks(self) -> _HalfBook:
         if self._applied != self.shown:
             self._catch_up()
         return self._own_asks

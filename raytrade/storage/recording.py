@@ -256,7 +256,7 @@ class Recording:
         merged = merge(streams)
         return merged if end is None else takewhile(lambda timed: timed[0] < end_ns, merged)
 
-    def items(
+    def timed_runs(
         self,
         start: Instant | None = None,
         end: Instant | None = None,
@@ -273,10 +273,11 @@ class Recording:
         """
         start_ns, end_ns = interval_ns(start, end)
         streams: dict[StreamKey, Iterator[TimedItem]] = {}
-        for key in self.streams(instruments, channels):
+        keys = self.streams(instruments, channels)
+        for key in keys:
             image = self._image(key, start_ns) if images and start is not None else None
             opening: list[TimedItem] = [] if image is None else [(start_ns, image)]
-            streams[key] = chain(opening, self._stream(key).items_since(start_ns))
+            streams[key] = chain(opening, self._stream(key).items_since(start_ns, len(keys)))
         return between(merge_runs(streams), start_ns, end_ns)
 
     def _from(self, key: StreamKey, start_ns: Nanos, *, is_imaged: bool) -> Iterator[Timed]:

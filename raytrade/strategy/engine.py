@@ -24,7 +24,6 @@ from raytrade.arbitration.words import is_retired
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import (
-    RETIRED,
     BookDelta,
     BookSnapshot,
     Channel,
@@ -32,8 +31,6 @@ from raytrade.core.events import (
     Flag,
     Gap,
     Held,
-    LineDown,
-    LineUp,
     Resynced,
     Stalled,
     Trade,

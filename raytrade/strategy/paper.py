@@ -49,7 +49,8 @@ class PaperBroker:
         self.accounts: dict[str, Account] = {}
         self._books = books
         self._resting: dict[str, set[int]] = {}
-        self._shown: dict[tuple[str, Side], Shown] = {}
+        self.shown: dict[tuple[str, Side], Shown] = {}
+        """What our orders have taken of the sides of books."""
         self.news: list[Fill | Rejection] = []
         """What `events` will give."""
         self._orders_made = 0
@@ -204,25 +205,20 @@ class PaperBroker:
         """Whether every move of a book counts, orders or not: a loss has a limit."""
         return self._loss_max is not None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a book that moves can make a difference: orders rest, or have taken of what is shown."""
-        return bool(self.orders or self._shown)
-
     def receive_book(self, instrument: str, now_ns: Nanos) -> None:
         """The book of the instrument has moved: fill what it crosses."""
         if self._loss_max is not None and instrument in self.accounts:
             self._watch_loss(self._books[instrument])
-        if not self.orders and not self._shown:
+        if not self.orders and not self.shown:
             return
         resting = self._resting.get(instrument)
         book = self._books[instrument]
         for side in _OPPOSITE:
-            shown = self._shown.get((instrument, side))
+            shown = self.shown.get((instrument, side))
             if shown is not None:
                 shown.refresh(book)
                 if not shown.taken:
-                    del self._shown[instrument, side]
+                    del self.shown[instrument, side]
         if resting and book.state is BookState.LIVE:
             self._model.receive_book(book, now_ns)
             self._fill_resting(book, [self.orders[order_id] for order_id in resting], now_ns)
@@ -281,7 +277,7 @@ class PaperBroker:
     def _take(self, order: Order, book: L2Book) -> list[tuple[Decimal, Decimal]]:
         """Take what the order can have of the other side; gives (price, quantity) by level, best first."""
         side = _OPPOSITE[order.side]
-        shown = self._shown.setdefault((order.instrument, side), Shown(side))
+        shown = self.shown.setdefault((order.instrument, side), Shown(side))
         shown.refresh(book)
         parts: list[tuple[Decimal, Decimal]] = []
         wanted = order.remaining
@@ -385,7 +381,7 @@ class PaperBroker:
                 raise InvariantError(f"paper order {order_id}: {order.filled} of {order.quantity} filled")
         if sorted(self.orders) != sorted(order_id for ids in self._resting.values() for order_id in ids):
             raise InvariantError("paper orders by instrument are not the orders")
-        for shown in self._shown.values():
+        for shown in self.shown.values():
             if shown.is_overdrawn():
                 raise InvariantError("more was taken of a level than it showed")
 

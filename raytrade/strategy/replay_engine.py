@@ -33,7 +33,7 @@ class ReplayEngine(StrategyEngine):
     @property
     def has_commands(self) -> bool:
         """Whether `commands` would give any."""
-        return bool(self._commands) or self._notebook.has_notes
+        return bool(self._commands or self._notebook.waiting)
 
     @property
     def wake_ns(self) -> Nanos | None:
@@ -78,9 +78,10 @@ class ReplayEngine(StrategyEngine):
         if track is None or not isinstance(book := track.book, LaggingBook) or not book.follow(run, first):
             self.receive_merged(line, run.event(first), run.times[first] + delay_ns)
             return first + 1
-        broker, context, notebook, commands = self.broker, self._context, self._notebook, self._commands
+        broker, context, commands, notes = self.broker, self._context, self._commands, self._notebook.waiting
         times, ids, venue_ns, recv_ns = run.times, run.id_last, run.ts_venue_ns, run.ts_recv_ns
-        instrument, watches, timer_ns, at = run.instrument, broker.watches, self._timer_due_ns, first
+        on_book, orders, shown, watches = self._on_book, broker.orders, broker.shown, broker.watches
+        timer_ns, at = self._timer_due_ns, first
         while at < last:
             now_ns = times[at] + delay_ns
             due_ns = broker.due_ns if timer_ns is None else self.wake_ns
@@ -90,18 +91,18 @@ class ReplayEngine(StrategyEngine):
             book.id_last, book.ts_venue_ns, book.ts_recv_ns = ids[at], venue_ns[at], recv_ns[at]
             at += 1
             book.shown = at
-            if watches or broker.is_busy:
-                broker.receive_book(instrument, now_ns)
+            if orders or shown or watches:
+                broker.receive_book(run.instrument, now_ns)
                 if broker.news or broker.halted:
                     self._pump()
             if not self._stopped:
                 try:
-                    self._on_book(context, book)
+                    on_book(context, book)
                 except Exception as error:  # noqa: BLE001 - as in `_call`, without the call
                     self._fail("on_book", (book,), error)
             if broker.news or broker.halted:
                 self._pump()
-            if commands or notebook.has_notes:
+            if commands or notes:
                 break
         track.counts.updates += at - first
         track.counts.last_id = book.id_last

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raytrade.backtest.results import Curve, Result
-from raytrade.backtest.run import run
+from raytrade.backtest.run import Backtest, interval_of, run
 from raytrade.backtest.settings import BacktestSettings
 from raytrade.core.clock import MILLISECOND
 from raytrade.core.instrument import Filter
@@ -19,8 +19,7 @@ from raytrade.errors import ConfigError
 from raytrade.replay import Player
 from raytrade.rules import rule_of
 from raytrade.storage.recording import open_recording
-from raytrade.strategy import EngineSettings, Fees, Fill, FillRule, PaperSettings, RiskLimits
-from raytrade.strategy.replay_engine import ReplayEngine
+from raytrade.strategy import EngineSettings, Fees, Fill, FillRule, PaperSettings, RiskLimits, StrategyEngine
 from raytrade.strategy.loading import load_strategy
 from tests.unit.backtest.markets import STEP_NS, recorded_market
 from tests.unit.storage.recordings import BTC, ETH, NOON_NS
@@ -59,7 +58,7 @@ def test_it_is_the_engine_that_trades_live(data: Path) -> None:
     """Without latency a backtest gives the fills of the engine that a strategy actor hosts."""
     wanted = settings(data)
     paper = EngineSettings(paper=wanted.paper)
-    engine = ReplayEngine("Quoter", load_strategy(wanted.strategy), Filter("*"), rule_of, paper)
+    engine = StrategyEngine("Quoter", load_strategy(wanted.strategy), Filter("*"), rule_of, paper)
     player, fills = Player(engine), list[Fill]()
     for now_ns, message in open_recording(data).messages():
         fills += [event for event in player.play(now_ns, message) if isinstance(event, Fill)]
@@ -77,6 +76,15 @@ def test_feed_latency_moves_the_clock_and_delays_orders(data: Path) -> None:
     ]
     assert late_feed.fills != run(settings(data, "Taker")).fills
     assert late_feed.curve.profit == late_order.curve.profit
+
+
+def test_runs_and_events_give_the_same_result(data: Path) -> None:
+    """What is read in runs, books that lag behind included, is to the bit what single events give."""
+    for wanted in (settings(data), settings(data, "Taker", feed_latency_ns=MILLISECOND, curve_points=37)):
+        recording = open_recording(data)
+        by_events = Backtest(wanted, interval_of(wanted, recording))
+        by_events.play(recording.timed_events())
+        assert by_events.result().hash == run(wanted).hash
 
 
 def test_a_strategy_sees_the_interval_only(data: Path) -> None:
