@@ -93,6 +93,8 @@ class Context:
     ) -> None:
         self.now_ns: Nanos = 0
         """The time of the input that is being worked on, nanoseconds since the Unix epoch."""
+        self.is_warming = False
+        """Whether what is shown is history, played before the live stream (`warmup`): no order is taken meanwhile."""
         self.books = MappingProxyType(books)
         """The books by instrument; to be read, not to be moved."""
         self._broker = broker

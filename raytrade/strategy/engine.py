@@ -57,6 +57,8 @@ Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
 
 TRACEBACK_CHARS_MAX = 16_384
+HISTORY = "history"
+"""The replica that is a recording: while it is up the strategy warms up, and no order is taken."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,15 +134,22 @@ class StrategyEngine:
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is open."""
+        self._warm(line, is_warming=True)
         self.start(now_ns)
         self._arbiter.receive_line_up(line, now_ns)
         self._drain(now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is lost; with the last one every stream it carried is stalled."""
+        self._warm(line, is_warming=False)
         self.start(now_ns)
         self._arbiter.receive_line_down(line, now_ns)
         self._drain(now_ns)
+
+    def _warm(self, line: str, *, is_warming: bool) -> None:
+        if line == HISTORY:
+            self._context.is_warming = is_warming
+            self.broker.refusing = "the strategy is warming up" if is_warming else ""
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """`deadline_ns` has passed."""
