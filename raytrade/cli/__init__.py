@@ -25,6 +25,7 @@ from raytrade.cli import (
     planning,
     proofs,
     reading,
+    replaying,
     selftesting,
     simulation,
     top,
@@ -58,6 +59,7 @@ emulation.register(app)
 exporting.register(app)
 proofs.register(app)
 reading.register(app)
+replaying.register(app)
 selftesting.register(app)
 simulation.register(app)
 chaos.register(app)

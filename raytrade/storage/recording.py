@@ -27,10 +27,10 @@ from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
-from raytrade.storage.runs import place_gaps, runs_of
+from raytrade.storage.runs import Unit, place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, start_of, verify
-from raytrade.storage.site import Site
+from raytrade.storage.site import View
 from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, TimedItem, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
@@ -94,6 +94,14 @@ class Recording:
             times = [group.ts_last_ns for segment in segments if segment is not None for group in segment.groups]
             self._end_ns = max(times, default=0)
         return self._end_ns
+
+    def start_ns(self) -> Nanos:
+        """Give the first receive time of all streams; 0 where nothing is recorded."""
+        first = [units[0].ts_first_ns for key in self._folders if (units := self._units(key))]
+        return min(first, default=0)
+
+    def _units(self, key: StreamKey) -> list[Unit]:
+        return [unit for run in self._stream(key).runs for unit in run.taken]
 
     # Tables.
 
@@ -237,11 +245,11 @@ class Recording:
         channels: Iterable[Channel | str] | None = None,
         *,
         images: bool = False,
-        site: Site | None = None,
+        site: View | None = None,
     ) -> Iterator[TimedEvent]:
         """Give what `messages` gives, as events: decoded straight from the columns, which is what plays back fast.
 
-        With a `site` each event comes when that line had brought it.
+        With a `site` each event comes when that line had brought it, or otherwise as this view has it.
 
         Raises:
             ConfigError: a glob takes no instrument, there is no such channel, a time cannot be read, or the site did
