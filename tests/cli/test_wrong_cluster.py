@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -45,7 +46,7 @@ class Supervisor:
 def joined(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Take every address for a cluster; what a supervisor answers is there at once."""
     monkeypatch.setattr(driver, "join", lambda address="auto": None)
-    monkeypatch.setattr(driver.ray, "get", lambda reference, timeout=None: reference)
+    monkeypatch.setattr(ray, "get", lambda reference, timeout=None: reference)
     return monkeypatch
 
 
