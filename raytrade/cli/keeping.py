@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from raytrade.cli.progress import naming, waiting
+
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the recording.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -38,7 +40,8 @@ def run_compact(
 
     if before:
         instant_ns(before)
-    done = compact(directory, before)
+    with naming("compacting") as name:
+        done = compact(directory, before, advance=lambda folder: name(str(folder.relative_to(directory))))
     if as_json:
         print(msgspec.json.encode(done).decode())
     else:
@@ -67,7 +70,8 @@ def run_prune(
     from raytrade.storage.retention import days_of, prune
     from raytrade.transport.clock import SystemClock
 
-    done = prune(directory, days_of(keep), SystemClock().now_ns(), is_dry=dry_run)
+    with waiting("removing days"):
+        done = prune(directory, days_of(keep), SystemClock().now_ns(), is_dry=dry_run)
     if as_json:
         print(msgspec.json.encode(done).decode())
     else:
@@ -87,7 +91,8 @@ def run_recover(directory: Directory, as_json: AsJson = False) -> None:
 
     if not directory.is_dir():
         raise ConfigError("", str(directory), "is no directory" if directory.exists() else "no such directory")
-    done = recover(directory)
+    with waiting("reading the logs"):
+        done = recover(directory)
     if as_json:
         print(msgspec.json.encode(done).decode())
     else:

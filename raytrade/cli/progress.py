@@ -44,6 +44,14 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def naming(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being worked on, where nobody knows how much there is; gives what is to be told of it."""
+    with bars(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda name: progress.update(task, description=f"{what} {name}")
+
+
 def through_time(what: str, items: Iterable[tuple[Nanos, Any]]) -> Iterator[tuple[Nanos, Any]]:
     """Hand on what comes in the order of time, and show how far it has come."""
     if not sys.stderr.isatty():
