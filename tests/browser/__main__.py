@@ -140,6 +140,7 @@ def main() -> int:
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--out", type=Path, default=None)
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rt-", ignore_cleanup_errors=True)))
         out = given.out or directory / "screenshots"
