@@ -223,7 +223,7 @@ def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def _last_end(rows: pa.Table) -> int:
     if "is_last" not in rows.column_names:
-        return rows.num_rows
+        return int(rows.num_rows)
     is_last = rows.column("is_last").to_numpy()
     ends = np.flatnonzero(is_last)
     return int(ends[-1]) + 1 if len(ends) else int(rows.num_rows)
