@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from zlib import crc32
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -62,6 +63,19 @@ class _Hour:
         return digest.hexdigest()[: 2 * HASH_BYTES]
 
 
+class Head(msgspec.Struct, frozen=True):
+    """Where the folded book stands: behind the message `index`, with the finest scales and the depth known so far."""
+
+    index: int
+    id_last: int
+    epoch: int
+    ts_venue_ns: Nanos
+    ts_recv_ns: Nanos
+    price_scale: int
+    size_scale: int
+    depth: int
+
+
 class _Folding(NamedTuple):
     """Rows to be folded: `starts` and `ends` are the rows of each message, `torn` the breaks of the ids."""
 
@@ -86,7 +100,8 @@ class Account:
         self._parts = parts
         rule = rule_or_none(instrument, channel)
         self._chain = Chain(rule) if rule in CHAINED and rule is not None else None
-        self._book = FoldedBook()
+        self.book = FoldedBook()
+        self.head: Head | None = None
         self._checkpoint: int | None = None
         self._last: tuple[int, int] | None = None
 
@@ -215,14 +230,30 @@ class Account:
         self._fold_messages(folding, done, len(is_applied))
         self._checkpoint = int(times[-1])
         self._see(heads, int(applied[-1]))
+        self._note_head(columns, heads, int(applied[-1]), int(ends[applied[-1]]))
+
+    def _note_head(self, columns: dict[str, np.ndarray], heads: dict[str, np.ndarray], at: int, row: int) -> None:
+        known = self.head
+        books = np.flatnonzero(columns["is_snapshot"] & (columns["flags"] & Flag.UNAPPLIED == 0))
+        scales = [int(columns[name].max()) for name in ("price_scale", "size_scale")]
+        self.head = Head(
+            index=int(heads["index"][at]),
+            id_last=int(heads["id"][at]),
+            epoch=int(columns["epoch"][row]),
+            ts_venue_ns=int(heads["ts_venue_ns"][at]),
+            ts_recv_ns=int(heads["ts_recv_ns"][at]),
+            price_scale=max(scales[0], known.price_scale if known is not None else 0),
+            size_scale=max(scales[1], known.size_scale if known is not None else 0),
+            depth=int(columns["depth"][books[-1]]) if len(books) else (known.depth if known is not None else 0),
+        )
 
     def _see(self, heads: dict[str, np.ndarray], at: int) -> None:
         self._last = int(heads["index"][at]), int(heads["id"][at])
 
     def _mark(self, key: tuple[int, int]) -> None:
         """Note the state before the message that belongs to `key`."""
-        if self._last is not None and self._book.is_whole:
-            self._hour(key).states.append(Checkpoint(*self._last, self._book.state_hash()))
+        if self._last is not None and self.book.is_whole:
+            self._hour(key).states.append(Checkpoint(*self._last, self.book.state_hash()))
 
     def _fold_messages(self, folding: _Folding, first: int, last: int) -> None:
         if first == last:
@@ -232,16 +263,16 @@ class Account:
         begins = first + int(snapshots[-1]) if len(snapshots) else -1
         torn = max((at for at in folding.torn if first <= at < last), default=-1)
         if torn > begins:
-            self._book.is_whole = False
+            self.book.is_whole = False
         elif begins >= 0:
             first = begins
-            self._book.clear()
-        if not self._book.is_whole:
+            self.book.clear()
+        if not self.book.is_whole:
             return
         starts, ends = folding.starts, folding.ends
         rows = slice(int(starts[first]), int(ends[last - 1]) + 1)
         wanted = np.repeat(is_applied[first:last], ends[first:last] - starts[first:last] + 1)
-        self._book.fold(*(folding.columns[name][rows][wanted] for name in ("side", "price", "size")))
+        self.book.fold(*(folding.columns[name][rows][wanted] for name in ("side", "price", "size")))
 
     # Certificates.
 

@@ -61,6 +61,10 @@ class Certifier:
         if whole < len(index):
             self._waiting[key] = [rows.slice(whole)]
 
+    def account(self, instrument: str, channel: Channel) -> Account:
+        """Give the accounts of one stream."""
+        return self._account((instrument, channel))
+
     def take_copies(self, counted: Copies) -> None:
         """Count copies that were written to the table of arrivals."""
         for key, lines in counted.items():

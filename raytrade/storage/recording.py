@@ -23,6 +23,7 @@ from raytrade.core.instrument import Filter, instrument_name
 from raytrade.core.message import encode, parse
 from raytrade.errors import ConfigError, StorageError
 from raytrade.replay import Timed, apply, between, merge, merge_runs
+from raytrade.storage.checkpoints import checkpoint_before
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
@@ -32,11 +33,13 @@ from raytrade.storage.runs import Unit, place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, verify
 from raytrade.storage.site import View
-from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, TimedItem, check_messages
+from raytrade.storage.source import Place, RecordedEvent, Stream, TimedEvent, TimedItem, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
 
 StreamKey = tuple[str, Channel]
+NEAR_MESSAGES = 2_000
+"""So few messages are folded faster than a checkpoint is looked for."""
 _Read = TypeVar("_Read")
 _Arguments = ParamSpec("_Arguments")
 
@@ -192,11 +195,27 @@ class Recording:
         at_ns = instant_ns(at)
         stream = self._known(instrument, Channel.BOOK)
         book = L2Book(instrument)
-        for _, event in takewhile(lambda timed: timed[0] <= at_ns, stream.events(*stream.snapshot_place(at_ns))):
+        place, floor_ns = stream.snapshot_place(at_ns)
+        checkpoint = self._checkpoint(stream, place, at_ns)
+        if checkpoint is not None:
+            place, image = checkpoint
+            floor_ns = max(floor_ns, image.ts_recv_ns)
+            apply(book, image)
+        for _, event in takewhile(lambda timed: timed[0] <= at_ns, stream.events(place, floor_ns)):
             apply(book, event)
         if at_ns > self.end_ns():
             book.invalidate()
         return book
+
+    def _checkpoint(self, stream: Stream, place: Place, at_ns: Nanos) -> tuple[Place, BookSnapshot] | None:
+        """Give a checkpoint between a place and an instant, and the place of the message that it stands behind."""
+        last = stream.last_place(at_ns)
+        if last is None or (last[0] == place[0] and last[1] - place[1] < NEAR_MESSAGES):
+            return None
+        run = stream.runs[last[0]]
+        first = max(run.index_from, place[1] + 1 if last[0] == place[0] else 0)
+        found = checkpoint_before(self.directory, stream.instrument, run.start, (first, last[1]), self._note)
+        return None if found is None else ((last[0], found[0]), found[1])
 
     def messages(
         self,

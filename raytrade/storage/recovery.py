@@ -58,6 +58,8 @@ def recover(directory: Path, settings: SinkSettings | None = None) -> Recovery:
         done.starts.append(start)
         for file in files:
             _put_away(directory, file, done)
+        for part in directory.rglob(f"{start}-*.part"):
+            part.unlink(missing_ok=True)
     return done
 
 

@@ -19,7 +19,7 @@ from raytrade.storage.files import reason_of, write_text
 
 FILE = "retention.json"
 _DAYS = re.compile(r"([1-9]\d{0,4})d")
-_PATTERNS = ("venue=*/instrument=*/channel=*/date=*", "arrivals/date=*")
+_PATTERNS = ("venue=*/instrument=*/channel=*/date=*", "arrivals/date=*", "checkpoints/venue=*/instrument=*/date=*")
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ within a tenth of a second, and `raytrade.storage.recovery` makes segments of wh
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
 from raytrade.storage.arrivals import ArrivalSink
 from raytrade.storage.certifier import Certifier, copies_of
+from raytrade.storage.checkpoints import Checkpoints
 from raytrade.storage.files import reason_of, write_table
 from raytrade.storage.schema import BOOK, GAPS, STATES, TRADES, book_rows, gap_rows, state_rows, trade_rows, writing_of
 from raytrade.storage.wal import Logged, Sync, WriteAheadLog
@@ -103,8 +105,10 @@ class ParquetSink:
         self._gaps: list[Gap] = []
         self._states: list[tuple[int, Stalled | Resynced]] = []
         self._stalled: set[tuple[str, Channel]] = set()
+        self._torn: set[tuple[str, Channel]] = set()
         self.start = start or secrets.token_hex(4)
         self.certifier = Certifier(directory, self.start, dict(self._indexes)) if certify else None
+        self._checkpoints = Checkpoints(directory, self.start)
         wal = self._settings.wal
         self.log = WriteAheadLog(directory, self.start, wal) if wal is not None else None
         self._segments = number
@@ -174,6 +178,8 @@ class ParquetSink:
             partition.log_from = self.log.number if self.log is not None else 0
         if self.log is not None:
             self.log.add(index, message, now_ns)
+        if message.kind is Kind.SNAPSHOT and not message.flags & Flag.UNAPPLIED:
+            self._torn.discard(message.stream)
         partition.messages.append(message)
         partition.indexes.append(index)
         partition.bytes_pending += len(message.raw)
@@ -184,6 +190,7 @@ class ParquetSink:
         gap = decode(message)
         assert isinstance(gap, Gap)
         self._gaps.append(gap)
+        self._torn.add(message.stream)
         self.counts.gaps += 1
 
     def _receive_state(self, message: Message) -> bool:
@@ -252,6 +259,7 @@ class ParquetSink:
         self._write_segment(partition.directory, table)
         if self.certifier is not None:
             self.certifier.take(*messages[0].stream, table)
+            self._write_checkpoint(messages[0].stream, table.num_rows)
         counts = self.counts
         counts.messages += len(messages)
         counts.rows += table.num_rows
@@ -260,6 +268,16 @@ class ParquetSink:
         if self.log is not None:
             self.log.forget(messages[0].stream, partition.indexes)
         partition.messages, partition.indexes, partition.bytes_pending = [], [], 0
+
+    def _write_checkpoint(self, stream: tuple[str, Channel], rows: int) -> None:
+        """Write the book down where it is known that it is whole: behind all that was taken, and not in a gap."""
+        if self.certifier is None or stream[1] is not Channel.BOOK:
+            return
+        account = self.certifier.account(*stream)
+        is_known = stream not in self._torn and stream not in self._stalled
+        if is_known and account.index_next == self._indexes.get(stream):
+            with suppress(StorageError):  # it is a shortcut; what matters has been written
+                self._checkpoints.take(account, rows)
 
     def write_rows(self, instrument: str, channel: Channel, rows: pa.Table) -> None:
         """Write rows as they are read from another recording; their indexes go on from those written before.

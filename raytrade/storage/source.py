@@ -156,6 +156,23 @@ class Stream:
                 return (number, int(heads.index[found[-1]])), int(times[found[-1]])
         return (0, 0), TIME_MIN
 
+    def last_place(self, until_ns: Nanos) -> Place | None:
+        """Give the run and the index of the last message whose time is `until_ns` or earlier.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        for number, unit, floor_ns in reversed(list(self._units_until(until_ns))):
+            run = self.runs[number]
+            heads = heads_of([unit])
+            times = np.maximum(np.maximum.accumulate(heads.ts_recv_ns), floor_ns)
+            found = np.flatnonzero(
+                (times <= until_ns) & (heads.index >= run.index_from) & (heads.index <= run.index_to)
+            )
+            if len(found):
+                return number, int(heads.index[found[-1]])
+        return None
+
     def _units_until(self, until_ns: Nanos) -> Iterator[tuple[int, Unit, Nanos]]:
         floor_ns = TIME_MIN
         for number, run in enumerate(self.runs):
@@ -203,7 +220,7 @@ class _Walk:
         for unit in self._run.taken:
             if unit.index_last < first:
                 continue
-            for block in _blocks(self._stream, self._form, unit):
+            for block in _blocks(self._stream, self._form, unit, first):
                 index_first, index_last = _bounds(block)
                 if index_first < first or index_last > last:
                     block = [numbered for numbered in block if first <= numbered[0] <= last]
@@ -319,18 +336,20 @@ _EVENTS = _Form(EVENTS, _event)
 _RUNS = _Form({Channel.BOOK: book_runs, Channel.TRADES: trade_events}, _event)
 
 
-def _blocks(stream: Stream, form: _Form, unit: Unit) -> Iterator[Sequence[tuple[int, Item]]]:
+def _blocks(stream: Stream, form: _Form, unit: Unit, first: int) -> Iterator[Sequence[tuple[int, Item]]]:
+    """Give the messages of a unit in blocks; some of those before the index `first` are left out."""
     if len(unit.pieces) == 1:
-        yield from _piece(stream, form, unit.pieces[0])
+        yield from _piece(stream, form, unit.pieces[0], first)
     else:
         singles = [_singles(stream, form, piece) for piece in unit.pieces]
         for numbered in merge(*singles, key=lambda numbered: numbered[0]):
             yield [numbered]
 
 
-def _piece(stream: Stream, form: _Form, piece: Piece) -> Iterator[Sequence[tuple[int, Item]]]:
+def _piece(stream: Stream, form: _Form, piece: Piece, first: int = 0) -> Iterator[Sequence[tuple[int, Item]]]:
     segment, groups = piece
-    batches = stream_rows(segment, groups, COLUMNS[segment.channel], form.rows_at_once)
+    rows = stream_rows(segment, groups, COLUMNS[segment.channel], form.rows_at_once)
+    batches = (batch for batch in rows if batch.num_rows and batch.column("index")[-1].as_py() >= first)
     try:
         yield from form.decoders[segment.channel](stream.instrument, batches, str(segment.path))
     except (ValueError, IndexError, OverflowError) as error:

@@ -38,6 +38,11 @@ class FoldedBook:
             if mine.any():
                 levels.update(zip(price[mine].tolist(), size[mine].tolist(), strict=True))
 
+    def levels(self, number: int) -> list[tuple[int, int]]:
+        """Give price and size of every level of the bids (0) or asks (1), the best first, with 18 digits each."""
+        found = [(_integer(price), _integer(size)) for price, size in self._sides[number].items() if size != _NOTHING]
+        return sorted(found, reverse=number == 0)
+
     def state_hash(self) -> int:
         """Give the hash of the best levels."""
         rows = [self._best(number) for number in (0, 1)]
