@@ -76,11 +76,13 @@ def record(directory: Path, count: int) -> None:
 
 def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
     """Play the files into an engine."""
+    from raytrade.core.delta_run import Part
     from raytrade.core.instrument import Filter
-    from raytrade.replay import Player
+    from raytrade.replay import EventPlayer
     from raytrade.rules import rule_of
     from raytrade.storage.recording import open_recording
-    from raytrade.strategy import BaseStrategy, Context, StrategyEngine
+    from raytrade.strategy import BaseStrategy, Context
+    from raytrade.strategy.replay_engine import ReplayEngine
 
     class Empty(BaseStrategy):
         calls = 0
@@ -94,11 +96,16 @@ def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
             book.top()
 
     strategy = Reading() if reads_touch else Empty()
-    engine = StrategyEngine("empty", strategy, Filter("*"), rule_of)
-    player = Player(engine)
+    engine = ReplayEngine("empty", strategy, Filter("*"), rule_of)
+    player = EventPlayer(engine)
     began, began_cpu = perf_counter(), process_time()
-    for now_ns, event in open_recording(directory).timed_events():
-        player.play_event(now_ns, event)
+    for now_ns, item in open_recording(directory).timed_runs():
+        if isinstance(item, Part):
+            run, at, last = item
+            while at < last:
+                at, _ = player.play_run(run, at, last)
+        else:
+            player.play_event(now_ns, item)
     player.finish()
     taken = perf_counter() - began, process_time() - began_cpu
     top = engine.books[INSTRUMENT].top()

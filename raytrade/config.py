@@ -34,6 +34,7 @@ GIGABYTE = 1024 * MEGABYTE
 MERGE_KEY = "<<"
 COPIES_MAX = 64
 UI_PORT = 8420
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Labels = dict[str, str]
 Amount = Annotated[Decimal, Field(strict=False, allow_inf_nan=False)]
@@ -177,7 +178,10 @@ class StrategyConfig(_Section):
     """A strategy by ``module:Class`` or ``file.py:Class``, and the streams it gets (globs).
 
     `policy` when it does not keep up: `skip` (a gap, then an image), `conflate` (the latest books only), `fail` (its
-    links are closed).
+    links are closed). `journal` keeps all that the strategy was given, for `raytrade replay --as strategy:NAME`: in a
+    directory of its own host, or with `true` in ``journal`` below the first recorder's; at most `journal_mb`.
+    `warmup` (``15min``, ``90s``, ``2h``) shows it that much of the recording in `history` first (the first recorder's
+    directory if left out, which must be on its host), then goes on live behind the last recorded id.
     """
 
     name: Name
@@ -187,6 +191,16 @@ class StrategyConfig(_Section):
     labels: Labels = {}
     policy: Literal["skip", "conflate", "fail"] = "skip"
     paper: PaperConfig = PaperConfig()
+    journal: bool | str = False
+    journal_mb: int = Field(default=1024, ge=1, le=1_000_000)
+    warmup: str = Field(default="", pattern=r"^([1-9]\d{0,5}(s|min|h))?$")
+    history: str = ""
+
+    @property
+    def warmup_s(self) -> int:
+        """Give the span of history in seconds."""
+        number = self.warmup.rstrip("sminh")
+        return int(number) * _SECONDS[self.warmup[len(number) :]] if number else 0
 
 
 class RecorderConfig(_Section):
@@ -315,6 +329,10 @@ class Config(_Section):
                 raise ValueError(f"{kind}: the name {twice!r} is used twice")
         if _first_twice([normpath(part.directory) for part in self.recorders]) is not None:
             raise ValueError("recorders: two recorders must not share a directory")
+        for part in self.strategies:
+            if not self.recorders and (part.journal is True or (part.warmup and not part.history)):
+                key = "journal" if part.journal is True else "history"
+                raise ValueError(f"strategies: {part.name}: without a recorder, {key} must name a directory")
         return self
 
 

@@ -8,17 +8,21 @@ The order: by time, then by instrument and channel; inside one stream the order 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from heapq import heappop, heappush, heapreplace
 from heapq import merge as merge_sorted
 from typing import TypeVar
 
 from raytrade.core.book import L2Book
 from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.delta_run import DeltaRun, Part
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Gap, Resynced, Stalled
 from raytrade.core.message import Message
 from raytrade.strategy.commands import EngineCommand
 from raytrade.strategy.engine import StrategyEngine
+from raytrade.strategy.replay_engine import ReplayEngine
 
 DRAIN_NS: Nanos = 5 * SECOND
 """After the last message time runs on this long, so that what an arbiter holds back is decided."""
@@ -47,6 +51,61 @@ def _ranked(rank: int, stream: Iterable[tuple[Nanos, _Item]]) -> Iterator[tuple[
     """Two heads never have the same rank, so messages are never compared."""
     for now_ns, message in stream:
         yield now_ns, rank, message
+
+
+def merge_runs(
+    streams: Mapping[StreamKey, Iterable[tuple[Nanos, _Item | Part]]],
+) -> Iterator[tuple[Nanos, _Item | Part]]:
+    """Merge streams as `merge` does, where parts of runs stand among their items; cuts a part where another comes in.
+
+    The time of a part is that of its first delta.
+    """
+    heads: list[tuple[Nanos, int, _Item | Part, Iterator[tuple[Nanos, _Item | Part]]]] = []
+    for rank, key in enumerate(sorted(streams)):
+        _push(heads, rank, iter(streams[key]))
+    while heads:
+        now_ns, rank, item, stream = heads[0]
+        if isinstance(item, Part) and len(heads) > 1:
+            other_ns, other_rank, *_ = min(heads[1:3])
+            bisect = bisect_right if rank < other_rank else bisect_left
+            run, first, last = item
+            end = bisect(run.times, other_ns, first, last)
+            yield now_ns, Part(run, first, end)
+            if end < last:
+                heapreplace(heads, (run.times[end], rank, Part(run, end, last), stream))
+                continue
+        else:
+            yield now_ns, item
+        heappop(heads)
+        _push(heads, rank, stream)
+
+
+def _push(
+    heads: list[tuple[Nanos, int, _Item | Part, Iterator[tuple[Nanos, _Item | Part]]]],
+    rank: int,
+    stream: Iterator[tuple[Nanos, _Item | Part]],
+) -> None:
+    """Two heads never have the same rank, so items are never compared."""
+    head = next(stream, None)
+    if head is not None:
+        heappush(heads, (head[0], rank, head[1], stream))
+
+
+def between(
+    items: Iterable[tuple[Nanos, _Item | Part]], start_ns: Nanos, end_ns: Nanos
+) -> Iterator[tuple[Nanos, _Item | Part]]:
+    """Give what has a time from `start_ns` to before `end_ns`, cutting parts; times never step back."""
+    for now_ns, item in items:
+        if now_ns >= end_ns:
+            return
+        if not isinstance(item, Part):
+            if now_ns >= start_ns:
+                yield now_ns, item
+            continue
+        run, first, last = item
+        first, last = bisect_left(run.times, start_ns, first, last), bisect_left(run.times, end_ns, first, last)
+        if first < last:
+            yield run.times[first], Part(run, first, last)
 
 
 def apply(book: L2Book, event: Event) -> None:
@@ -94,18 +153,6 @@ class Player:
         engine.receive(self._line, message, now_ns)
         return engine.commands()
 
-    def play_event(self, now_ns: Nanos, event: Event) -> list[EngineCommand]:
-        """Do the same with an event of the recording, which needs no arbitration: several times as fast."""
-        engine = self.engine
-        due_ns = engine.wake_ns
-        if self._now_ns is None:
-            engine.receive_line_up(self._line, now_ns)
-        elif due_ns is not None and due_ns <= now_ns:
-            self._run_timers(now_ns)
-        self._now_ns = now_ns
-        engine.receive_merged(self._line, event, now_ns)
-        return engine.commands() if engine.has_commands else NOTHING
-
     def finish(self) -> list[EngineCommand]:
         """Let what is held back be decided and tell the strategy that it is over; gives the last commands."""
         end_ns = (self._now_ns or 0) + (DRAIN_NS if self._now_ns is not None else 0)
@@ -122,3 +169,42 @@ class Player:
             engine.receive_timeout(due_ns if steps < TIMER_STEPS_MAX else until_ns)
             if steps > TIMER_STEPS_MAX:
                 return
+
+
+class EventPlayer(Player):
+    """Feeds a merged recording without arbitrating again: as events, or as runs of deltas, which is fastest."""
+
+    def __init__(self, engine: ReplayEngine, line: str = "recording") -> None:
+        super().__init__(engine, line)
+        self._replay = engine
+
+    def play_event(self, now_ns: Nanos, event: Event) -> list[EngineCommand]:
+        """Let time run to `now_ns` and hand an event of the recording over; gives what the engine says to it."""
+        engine = self._replay
+        due_ns = engine.wake_ns
+        if self._now_ns is None:
+            engine.receive_line_up(self._line, now_ns)
+        elif due_ns is not None and due_ns <= now_ns:
+            self._run_timers(now_ns)
+        self._now_ns = now_ns
+        engine.receive_merged(self._line, event, now_ns)
+        return engine.commands() if engine.has_commands else NOTHING
+
+    def play_run(self, run: DeltaRun, first: int, last: int, delay_ns: Nanos = 0) -> tuple[int, list[EngineCommand]]:
+        """Do the same with deltas of a run, each `delay_ns` after its time, up to one that leads to commands.
+
+        Gives the place of the next delta, and the commands.
+        """
+        engine, at = self._replay, first
+        while at < last:
+            now_ns = run.times[at] + delay_ns
+            due_ns = engine.wake_ns
+            if self._now_ns is None:
+                engine.receive_line_up(self._line, now_ns)
+            elif due_ns is not None and due_ns <= now_ns:
+                self._run_timers(now_ns)
+            at = engine.receive_run(self._line, run, at, last, delay_ns)
+            self._now_ns = run.times[at - 1] + delay_ns
+            if engine.has_commands:
+                return at, engine.commands()
+        return at, NOTHING

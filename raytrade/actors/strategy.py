@@ -6,16 +6,19 @@ import logging
 import os
 from collections import deque
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import ray
 
+from raytrade.actors.inputs import EngineInputs
 from raytrade.actors.upstreams import Upstreams
+from raytrade.actors.warmup import WarmUp, WarmUpSettings
 from raytrade.actors.worker import MAILBOX_ITEMS_MAX, MachineThread
 from raytrade.arbitration import SnapshotWanted
 from raytrade.core.book import BookState
-from raytrade.core.clock import Nanos
+from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.coverage import Coverage
 from raytrade.core.events import Flag
 from raytrade.core.incidents import Incident
@@ -26,11 +29,14 @@ from raytrade.links.policy import Policy
 from raytrade.rules import rule_of
 from raytrade.strategy.commands import StrategyFailed
 from raytrade.strategy.engine import EngineSettings, StrategyEngine
+from raytrade.strategy.journal import Opening
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.loading import load_strategy
-from raytrade.strategy.orders import PaperSettings
+from raytrade.strategy.orders import PaperSettings, Rejection
 
 NOTES_KEPT = 200
+WARM_SLICE_NS: Nanos = 20 * MILLISECOND
+"""How long history is played before the actor looks who calls."""
 FILLS_KEPT = 50
 LATEST_MAILBOX_ITEMS_MAX = 8
 """Where the latest is wanted only, few batches wait in the mailbox: what waits there is old."""
@@ -49,6 +55,10 @@ class StrategyPlan(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = Policy.SKIP
     busy_poll: bool = False
     paper: PaperSettings = PaperSettings()
+    journal: str = ""
+    """Directory of the journal of all inputs (`raytrade.strategy.journal`); empty: none is kept."""
+    journal_bytes_max: int = 0
+    warmup: WarmUpSettings | None = None
 
 
 class StrategyActor:
@@ -60,6 +70,7 @@ class StrategyActor:
         settings = EngineSettings(paper=plan.paper)
         streams = Filter(*plan.filters)
         self._engine = StrategyEngine(plan.name, strategy, streams, rule_of, settings, self._observe)
+        self._inputs = EngineInputs(self._engine)
         self._coverage: dict[tuple[str, bool], Coverage] = {}
         self._notes: deque[str] = deque(maxlen=NOTES_KEPT)
         self._fills: deque[Fill] = deque(maxlen=FILLS_KEPT)
@@ -69,28 +80,73 @@ class StrategyActor:
             link=0, reader=plan.name, filters=plan.filters, same_node=plan.same_node, policy=plan.policy
         )
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
-        self._upstreams.set_writers(plan.dedups)
+        self._dedups = plan.dedups
+        self._warmup: WarmUp | None = None
+        self._is_warm = plan.warmup is None
+        self._begin(self._thread.clock.now_ns())
         self._thread.start()
 
+    def _begin(self, now_ns: Nanos) -> None:
+        """Open the journal; then history first, if it is wanted, and the links."""
+        plan = self.plan
+        if plan.journal:
+            opening = Opening(
+                name=plan.name,
+                strategy=plan.strategy,
+                params=plan.params,
+                filters=plan.filters,
+                paper=plan.paper,
+                ts_start_ns=now_ns,
+            )
+            self._inputs.keep(Path(plan.journal), opening, plan.journal_bytes_max)
+        if plan.warmup is None:
+            self._upstreams.set_writers(self._dedups)
+        else:
+            self._warmup = WarmUp(self._inputs, plan.warmup, plan.filters, now_ns)
+
+    def _warm(self, now_ns: Nanos) -> None:
+        """Play a slice of history; behind the last one the links open where it ends."""
+        until_ns, clock = now_ns + WARM_SLICE_NS, self._thread.clock
+        if self._warmup is None or self._warmup.step(lambda: clock.now_ns() >= until_ns):
+            self._is_warm = True
+            if self._warmup is not None:
+                self._upstreams.positions.update(self._warmup.positions)
+            self._upstreams.set_writers(self._dedups)
+
+    def _follow(self, names: list[str]) -> None:
+        self._dedups = names
+        if self._is_warm:
+            self._upstreams.set_writers(names)
+
     def _tick(self, now_ns: Nanos) -> Nanos | None:
+        if not self._is_warm:
+            self._warm(now_ns)
+            self._run_commands(now_ns)
+            self._inputs.tick(now_ns)
+            return now_ns
         self._upstreams.tick(now_ns)
-        due_ns = self._engine.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self._engine.receive_timeout(now_ns)
+        self._inputs.run_timers(now_ns)
         self._run_commands(now_ns)
+        self._inputs.tick(now_ns)
         return self._engine.deadline_ns()
 
     def _take(self, dedup: str, data: bytes) -> None:
         clock = self._thread.clock
-        receive = self._engine.receive
-        for message in self._upstreams.receive(dedup, data, clock.now_ns()):
+        receive = self._inputs.receive
+        messages = self._upstreams.receive(dedup, data, clock.now_ns())
+        for message in messages:
             receive(dedup, message, clock.now_ns())
+        if messages and self._warmup is not None and self._warmup.is_up:
+            self._warmup.end(clock.now_ns())
+            self._upstreams.positions.clear()
 
     def _change(self, dedup: str, is_up: bool, now_ns: Nanos) -> None:
-        (self._engine.receive_line_up if is_up else self._engine.receive_line_down)(dedup, now_ns)
+        self._inputs.change(dedup, is_up, now_ns)
 
     def _run_commands(self, now_ns: Nanos) -> None:
-        for command in self._engine.commands():
+        for command in self._inputs.results(self._engine.commands(), now_ns):
+            if not self._is_warm and isinstance(command, Rejection | SnapshotWanted):
+                continue
             if isinstance(command, SnapshotWanted):
                 self._upstreams.request_images({command.instrument}, now_ns)
                 continue
@@ -139,6 +195,8 @@ class StrategyActor:
             "fills": msgspec.to_builtins(list(self._fills)),
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems(),
+            "journal": self._inputs.status(),
+            "warmup": {} if self._warmup is None else self._warmup.status(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
             **self._upstreams.incidents.status(),
         }
@@ -170,7 +228,7 @@ class StrategyActor:
 
     def set_dedups(self, names: list[str]) -> None:
         """Follow these replicas and no others."""
-        self._thread.post(self._upstreams.set_writers, names)
+        self._thread.post(self._follow, names)
 
     def status(self) -> dict[str, Any]:
         """Give the state of the strategy, its streams and links."""
@@ -186,5 +244,5 @@ class StrategyActor:
 
     def stop(self) -> None:
         """Tell the strategy, and end."""
-        self._thread.call(self._engine.stop, self._thread.clock.now_ns())
+        self._thread.call(self._inputs.stop, self._thread.clock.now_ns())
         self._thread.stop()

@@ -7,6 +7,7 @@ order is let act on the book as the strategy sees it, and when the fill is told.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -17,21 +18,23 @@ from raytrade.backtest.results import Curve, Figures, InstrumentFigures, OutputH
 from raytrade.backtest.settings import BacktestSettings
 from raytrade.core.book import L2Book
 from raytrade.core.clock import Nanos
+from raytrade.core.delta_run import DeltaRun, Part
 from raytrade.core.events import BookDelta, BookSnapshot
 from raytrade.core.instrument import Filter
 from raytrade.core.prices import POWERS
 from raytrade.errors import ConfigError
-from raytrade.replay import Player
+from raytrade.replay import EventPlayer
 from raytrade.rules import rule_of
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.site import Site
-from raytrade.storage.source import TimedEvent
+from raytrade.storage.source import TimedItem
 from raytrade.storage.times import instant_text
 from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
-from raytrade.strategy.engine import EngineSettings, StrategyEngine
+from raytrade.strategy.engine import EngineSettings
 from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill
 from raytrade.strategy.loading import load_strategy
 from raytrade.strategy.orders import Rejection
+from raytrade.strategy.replay_engine import ReplayEngine
 
 FILLS_KEPT = 100_000
 """Fills that stand in the result; all of them count and are in the hash."""
@@ -49,7 +52,10 @@ def run(settings: BacktestSettings, recording: Recording | None = None) -> Resul
     backtest = Backtest(settings, interval_of(settings, recording))
     site = Site(recording.directory, settings.site) if settings.site else None
     interval = settings.start_ns, settings.end_ns
-    backtest.play(recording.timed_events(*interval, settings.instruments, images=True, site=site))
+    if site is None:
+        backtest.play(recording.timed_runs(*interval, settings.instruments, images=True))
+    else:
+        backtest.play(recording.timed_events(*interval, settings.instruments, images=True, site=site))
     return backtest.result()
 
 
@@ -78,8 +84,8 @@ class Backtest:
         paper = msgspec.structs.replace(paper, order_latency_ns=latency_ns)
         strategy = load_strategy(settings.strategy, settings.parameters)
         streams = Filter(*settings.instruments)
-        self.engine = StrategyEngine(settings.name, strategy, streams, rule_of, EngineSettings(paper=paper))
-        self._player = Player(self.engine)
+        self.engine = ReplayEngine(settings.name, strategy, streams, rule_of, EngineSettings(paper=paper))
+        self._player = EventPlayer(self.engine)
         self._hash = OutputHash()
         self._sampler = _Sampler(self.engine, interval, settings)
         self._fills: list[Fill] = []
@@ -88,25 +94,37 @@ class Backtest:
         self._interval = interval
         self._stopped = self._traceback = ""
 
-    def play(self, events: Iterable[TimedEvent]) -> None:
+    def play(self, items: Iterable[TimedItem]) -> None:
         """Feed the engine; ends early when the strategy has raised."""
-        play, sampler, feed_ns = self._player.play_event, self._sampler, self.settings.feed_latency_ns
-        count = levels = 0
-        for now_ns, event in events:
-            seen_ns = now_ns + feed_ns
-            while seen_ns > sampler.due_ns:
-                sampler.take()
-            count += 1
-            if isinstance(event, BookDelta | BookSnapshot):
-                levels += (len(event.bids) + len(event.asks)) // 2
-            commands = play(seen_ns, event)
-            if commands:
-                self._take(commands)
-                if self._traceback:
-                    break
-        self._messages, self._levels = count, levels
+        feed_ns = self.settings.feed_latency_ns
+        for now_ns, item in items:
+            if isinstance(item, Part):
+                self._play_run(*item)
+            else:
+                self._sample_until(now_ns + feed_ns)
+                self._messages += 1
+                if isinstance(item, BookDelta | BookSnapshot):
+                    self._levels += (len(item.bids) + len(item.asks)) // 2
+                self._take(self._player.play_event(now_ns + feed_ns, item))
+            if self._traceback:
+                break
         self._take(self._player.finish())
-        sampler.finish()
+        self._sampler.finish()
+
+    def _play_run(self, run: DeltaRun, first: int, last: int) -> None:
+        """Feed the engine a run in pieces between which the curve is looked at."""
+        feed_ns, at = self.settings.feed_latency_ns, first
+        while at < last and not self._traceback:
+            self._sample_until(run.times[at] + feed_ns)
+            stop = bisect_right(run.times, self._sampler.due_ns - feed_ns, at, last)
+            at, commands = self._player.play_run(run, at, stop, feed_ns)
+            self._take(commands)
+        self._messages += at - first
+        self._levels += run.level_count(first, at)
+
+    def _sample_until(self, seen_ns: Nanos) -> None:
+        while seen_ns > self._sampler.due_ns:
+            self._sampler.take()
 
     def _take(self, commands: list[EngineCommand]) -> None:
         for command in commands:
@@ -190,7 +208,7 @@ def _figures_of(account: Account, mark: Decimal | None) -> InstrumentFigures:
 class _Sampler:
     """Looks at account and books at points of equal distance."""
 
-    def __init__(self, engine: StrategyEngine, interval: tuple[Nanos, Nanos], settings: BacktestSettings) -> None:
+    def __init__(self, engine: ReplayEngine, interval: tuple[Nanos, Nanos], settings: BacktestSettings) -> None:
         first_ns, last_ns = (at + settings.feed_latency_ns for at in interval)
         self.curve = Curve()
         self.marks: dict[str, Decimal] = {}

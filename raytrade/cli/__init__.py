@@ -26,6 +26,7 @@ from raytrade.cli import (
     planning,
     proofs,
     reading,
+    replaying,
     selftesting,
     simulation,
     top,
@@ -60,6 +61,7 @@ exporting.register(app)
 keeping.register(app)
 proofs.register(app)
 reading.register(app)
+replaying.register(app)
 selftesting.register(app)
 simulation.register(app)
 chaos.register(app)

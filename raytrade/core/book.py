@@ -7,6 +7,7 @@ scales and follows an event that is written finer.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
 from zlib import crc32
@@ -20,6 +21,8 @@ from raytrade.errors import InvariantError
 
 GUARD_LEVELS = 25
 """Levels a side that the production guard compares (design: top-25 hash)."""
+MANY_VALUES = 64
+"""From so many values on (two a level) the levels of one side are first reduced to the last size of each price."""
 
 
 class BookState(Enum):
@@ -87,10 +90,13 @@ class _HalfBook:
         self.sizes = {price: size for price, size in last.items() if size}
         self.keys = sorted(self.sign * price for price in self.sizes)
 
-    def apply(self, levels: Levels) -> None:
+    def apply(self, levels: Sequence[int]) -> None:
         sizes, keys, sign = self.sizes, self.keys, self.sign
         pairs = iter(levels)
-        for price, size in zip(pairs, pairs, strict=True):
+        changes: Iterable[tuple[int, int]] = zip(pairs, pairs, strict=True)
+        if len(levels) > MANY_VALUES:
+            changes = dict(changes).items()
+        for price, size in changes:
             if size:
                 if price not in sizes:
                     insort(keys, sign * price)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
@@ -12,12 +13,14 @@ from raytrade.actors.dedup import DedupPlan
 from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
+from raytrade.actors.warmup import WarmUpSettings
 from raytrade.config import MEGABYTE, Config, Labels, RecorderConfig, StrategyConfig
 from raytrade.core.clock import SECOND
 from raytrade.core.rendezvous import choose, ranked
 from raytrade.errors import ConfigError
 from raytrade.links.policy import Policy
 from raytrade.pipeline.shares import Share, budgets, rotation_slots, shares_of
+from raytrade.storage.journals import JOURNAL_FOLDER
 from raytrade.transport.egress import Egress
 
 NODE_ID = "ray.io/node-id"
@@ -307,7 +310,29 @@ def _strategy(config: Config, part: StrategyConfig, standing: Standing) -> Strat
         policy=Policy(part.policy),
         busy_poll=config.links.spins("strategy"),
         paper=part.paper.settings(),
+        journal=_journal_directory(config, part),
+        journal_bytes_max=part.journal_mb * MEGABYTE,
+        warmup=_warmup(config, part),
     )
+
+
+def _journal_directory(config: Config, part: StrategyConfig) -> str:
+    if part.journal is True:
+        return str(Path(_recorded(config, part, "journal")) / JOURNAL_FOLDER)
+    return part.journal or ""
+
+
+def _warmup(config: Config, part: StrategyConfig) -> WarmUpSettings | None:
+    if not part.warmup:
+        return None
+    directory = part.history or _recorded(config, part, "history")
+    return WarmUpSettings(directory=directory, span_ns=part.warmup_s * SECOND)
+
+
+def _recorded(config: Config, part: StrategyConfig, key: str) -> str:
+    if not config.recorders:
+        raise ConfigError("", f"strategies.{part.name}.{key}", "there is no recorder: name a directory")
+    return config.recorders[0].directory
 
 
 def _recorders(config: Config, places: _Places, standing: Standing) -> list[Placement]:

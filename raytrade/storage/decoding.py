@@ -110,15 +110,16 @@ def integers_of(words: np.ndarray, scales: np.ndarray) -> np.ndarray:
         ValueError: a value has more digits than its scale, or does not fit.
     """
     low, high = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
-    digits = (FRACTION_DIGITS_MAX - scales).astype(np.uint64)
-    if len(digits) and not digits.any():
-        values = low.view(np.int64)
-    else:
-        rest = np.uint64(64) - digits
-        shifted = (low >> digits) | np.where(digits == 0, np.uint64(0), high << (rest & np.uint64(63)))
-        values = (shifted * _FIVES[digits]).view(np.int64)
+    digits: Any = (FRACTION_DIGITS_MAX - scales).astype(np.uint64)
+    if len(digits) and (digits == digits[0]).all():
+        digits = digits[0]  # one scale for all, as nearly always: numbers instead of columns of them
+    is_whole = digits == 0
+    rest = np.uint64(64) - digits
+    shifted = (low >> digits) | np.where(is_whole, np.uint64(0), high << (rest & np.uint64(63)))
+    values: np.ndarray = (shifted * _FIVES[digits]).view(np.int64)
     truth = high.view(np.int64) * 2.0**64 + low
-    if not np.allclose(values * _TENS[digits], truth, rtol=1e-9, atol=1.0):
+    # Written this way a NaN does not pass either.
+    if not (np.abs(values * _TENS[digits] - truth) <= 1.0 + 1e-9 * np.abs(truth)).all():
         raise ValueError("a price or size does not fit its scale")
     return values
 
@@ -155,7 +156,7 @@ def book_messages(instrument: str, batches: Iterable[pa.RecordBatch], path: str)
     Raises:
         StorageError: the rows are not whole messages, or a value does not fit its scale.
     """
-    return (_book_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+    return (_book_block(instrument, Parts(rows, ends, path)) for rows, ends in whole_messages(batches, path))
 
 
 def book_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -> Iterator[list[NumberedEvent]]:
@@ -164,17 +165,28 @@ def book_events(instrument: str, batches: Iterable[pa.RecordBatch], path: str) -
     Raises:
         StorageError: the rows are not whole messages, or a value does not fit its scale.
     """
-    return (_event_block(instrument, _Parts(rows, ends, path)) for rows, ends in _whole_messages(batches, path))
+    return (events_of(instrument, Parts(rows, ends, path)) for rows, ends in whole_messages(batches, path))
 
 
-def _whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tuple[Rows, np.ndarray]]:
-    """Give rows that are whole messages, and where each ends."""
+def whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tuple[Rows, np.ndarray]]:
+    """Give rows that are whole messages, and where each ends.
+
+    Raises:
+        StorageError: the last message is not whole.
+    """
     rest: Rows = {}
     for batch in batches:
         rows = _rows_of(batch, _SIDES)
-        if rest:
-            rows = {name: np.concatenate((rest[name], values)) for name, values in rows.items()}
         ends = np.flatnonzero(rows["is_last"]) + 1
+        if rest and len(rest["index"]):
+            # What a batch begins with is put together by itself: copying whole columns would cost more.
+            first = int(ends[0]) if len(ends) else batch.num_rows
+            head = {name: np.concatenate((rest[name], values[:first])) for name, values in rows.items()}
+            if not len(ends):
+                rest = head
+                continue
+            yield head, np.array([len(head["index"])])
+            rows, ends = {name: values[first:] for name, values in rows.items()}, ends[1:] - first
         whole = int(ends[-1]) if len(ends) else 0
         if whole:
             yield {name: values[:whole] for name, values in rows.items()}, ends
@@ -183,7 +195,7 @@ def _whole_messages(batches: Iterable[pa.RecordBatch], path: str) -> Iterator[tu
         raise StorageError(path, f"ends in the middle of message {rest['index'][0]}")
 
 
-class _Parts:
+class Parts:
     """Rows of whole messages taken apart: what stands once a message, how many levels, and the levels as integers.
 
     Raises:
@@ -212,7 +224,7 @@ class _Parts:
         return self.first["flags"].astype(np.uint16) & kept
 
 
-def _book_block(instrument: str, parts: _Parts) -> list[Numbered]:
+def _book_block(instrument: str, parts: Parts) -> list[Numbered]:
     starts, level_counts, first, is_wide = parts.starts, parts.level_counts, parts.first, parts.is_wide
     headers = _headers(instrument, len(starts))
     for name in ("id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth", "price_scale", "size_scale"):
@@ -232,13 +244,19 @@ def _book_block(instrument: str, parts: _Parts) -> list[Numbered]:
     return _assemble(instrument, headers, bodies, first["index"].tolist())
 
 
-def _event_block(instrument: str, parts: _Parts) -> list[NumberedEvent]:
-    first, flat = parts.first, tuple(parts.levels.ravel().tolist())
+def events_of(instrument: str, parts: Parts, first: int = 0, last: int | None = None) -> list[NumberedEvent]:
+    """Give whole messages, from `first` to before `last`, as events, each with its index."""
+    chosen = slice(first, last)
+    heads = {name: values[chosen] for name, values in parts.first.items()}
+    starts, level_counts = parts.starts[chosen], parts.level_counts[chosen]
+    rows_from = int(starts[0])
+    flat = tuple(parts.levels[rows_from : int(starts[-1] + level_counts[-1])].ravel().tolist())
     names = ("index", "is_snapshot", "id_prev", "id_last", "epoch", "ts_venue_ns", "ts_recv_ns", "depth")
-    columns = [first[name].tolist() for name in (*names, "price_scale", "size_scale")]
-    hashes = first.get("checksum", np.zeros(len(parts.starts), np.int64))
-    starts = 2 * parts.starts
-    bounds = (starts, starts + 2 * parts.bids, starts + 2 * parts.level_counts, parts.flags(), parts.is_wide, hashes)
+    columns = [heads[name].tolist() for name in (*names, "price_scale", "size_scale")]
+    hashes = heads.get("checksum", np.zeros(len(starts), np.int64))
+    places = 2 * (starts - rows_from)
+    middles, ends = places + 2 * parts.bids[chosen], places + 2 * level_counts
+    bounds = (places, middles, ends, parts.flags()[chosen], parts.is_wide[chosen], hashes)
     events: list[NumberedEvent] = []
     for (
         index, is_snapshot, id_prev, id_last, epoch, ts_venue_ns, ts_recv_ns, depth, price_scale, size_scale,
@@ -246,7 +264,7 @@ def _event_block(instrument: str, parts: _Parts) -> list[NumberedEvent]:
     ) in zip(*columns, *(bound.tolist() for bound in bounds), strict=True):  # fmt: skip
         bids, asks = flat[start:middle], flat[middle:end]
         if is_wide:
-            values = tuple(_wide_values(parts.rows, start // 2, end // 2))
+            values = tuple(_wide_values(parts.rows, rows_from + start // 2, rows_from + end // 2))
             bids, asks = values[: middle - start], values[middle - start :]
         if is_snapshot:
             event: BookDelta | BookSnapshot = BookSnapshot(

@@ -22,17 +22,17 @@ from raytrade.core.events import BookSnapshot, Channel, Gap, GapKind
 from raytrade.core.instrument import Filter, instrument_name
 from raytrade.core.message import encode, parse
 from raytrade.errors import ConfigError, StorageError
-from raytrade.replay import Timed, apply, merge
+from raytrade.replay import Timed, apply, between, merge, merge_runs
 from raytrade.storage.coverage import coverage_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
 from raytrade.storage.names import segments_in, start_of
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
-from raytrade.storage.runs import place_gaps, runs_of
+from raytrade.storage.runs import Unit, place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, verify
-from raytrade.storage.site import Site
-from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, check_messages
+from raytrade.storage.site import View
+from raytrade.storage.source import RecordedEvent, Stream, TimedEvent, TimedItem, check_messages
 from raytrade.storage.stalls import Placed, place_states, states_of
 from raytrade.storage.times import Instant, instant_ns, interval_ns
 
@@ -95,6 +95,14 @@ class Recording:
             times = [group.ts_last_ns for segment in segments if segment is not None for group in segment.groups]
             self._end_ns = max(times, default=0)
         return self._end_ns
+
+    def start_ns(self) -> Nanos:
+        """Give the first receive time of all streams; 0 where nothing is recorded."""
+        first = [units[0].ts_first_ns for key in self._folders if (units := self._units(key))]
+        return min(first, default=0)
+
+    def _units(self, key: StreamKey) -> list[Unit]:
+        return [unit for run in self._stream(key).runs for unit in run.taken]
 
     # Tables.
 
@@ -238,11 +246,11 @@ class Recording:
         channels: Iterable[Channel | str] | None = None,
         *,
         images: bool = False,
-        site: Site | None = None,
+        site: View | None = None,
     ) -> Iterator[TimedEvent]:
         """Give what `messages` gives, as events: decoded straight from the columns, which is what plays back fast.
 
-        With a `site` each event comes when that line had brought it.
+        With a `site` each event comes when that line had brought it, or otherwise as this view has it.
 
         Raises:
             ConfigError: a glob takes no instrument, there is no such channel, a time cannot be read, or the site did
@@ -256,6 +264,30 @@ class Recording:
             streams = {key: site.seen(key, stream) for key, stream in streams.items()}
         merged = merge(streams)
         return merged if end is None else takewhile(lambda timed: timed[0] < end_ns, merged)
+
+    def timed_runs(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        instruments: str | Iterable[str] | None = None,
+        channels: Iterable[Channel | str] | None = None,
+        *,
+        images: bool = False,
+    ) -> Iterator[TimedItem]:
+        """Give what `timed_events` gives, but plain deltas that follow on each other as parts of runs: the fastest way.
+
+        Raises:
+            ConfigError: a glob takes no instrument, there is no such channel, or a time cannot be read.
+            StorageError: a segment cannot be read.
+        """
+        start_ns, end_ns = interval_ns(start, end)
+        streams: dict[StreamKey, Iterator[TimedItem]] = {}
+        keys = self.streams(instruments, channels)
+        for key in keys:
+            image = self._image(key, start_ns) if images and start is not None else None
+            opening: list[TimedItem] = [] if image is None else [(start_ns, image)]
+            streams[key] = chain(opening, self._stream(key).items_since(start_ns, len(keys)))
+        return between(merge_runs(streams), start_ns, end_ns)
 
     def _from(self, key: StreamKey, start_ns: Nanos, *, is_imaged: bool) -> Iterator[Timed]:
         image = self._image(key, start_ns) if is_imaged else None

@@ -1,4 +1,4 @@
-"""The market as one line saw it: the recording's events at the times at which that line had brought them.
+"""The market as one line saw it, or the fastest of all: the recording's events when it had brought them.
 
 From the table of arrivals. Where lines share ids, a line has brought an event when its ids have covered it, whatever
 windows its venue cut them into; what the line itself lost counts from when it had passed it, and what it never reached
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,20 @@ from raytrade.storage.source import TimedEvent
 
 StreamKey = tuple[str, Channel]
 _COLUMNS = ["line", "instrument", "channel", "kind", "epoch", "id_last", "ts_recv_ns"]
+FIRST = "first"
 _KINDS = pa.array(["delta", "trade"])
 
 
+class View(Protocol):
+    """Shows a stream otherwise than it was recorded."""
+
+    def seen(self, key: StreamKey, events: Iterator[TimedEvent]) -> Iterator[TimedEvent]:
+        """Give the events, at times that never step back."""
+        ...
+
+
 class Site:
-    """What one line brought when; memory is 16 bytes a message.
+    """What one line brought when (`FIRST`: whichever line was the first); memory is 16 bytes a message.
 
     Raises:
         ConfigError: the recording has no arrivals of this line.
@@ -41,10 +51,11 @@ class Site:
         lines: set[str] = set()
         for _, table in each_segment(directory, _COLUMNS):
             lines |= {str(name) for name in pc.unique(table.column("line").cast("string")).to_pylist()}
-            rows = table.filter(pc.equal(table.column("line").cast("string"), line))
+            names = table.column("line").cast("string")
+            rows = table.filter(pc.not_equal(names, "") if line == FIRST else pc.equal(names, line))
             for channel in Channel:
                 self._take(rows.filter(pc.equal(rows.column("channel").cast("string"), channel.name.lower())), channel)
-        if line not in lines:
+        if line not in lines and (line != FIRST or not lines - {""}):
             known = ", ".join(sorted(lines - {""})) or "none"
             raise ConfigError("", line, f"no arrivals of this line are recorded; there are {known}")
 

@@ -7,7 +7,7 @@ was lost, or left out because it is damaged, must not leave a book that calls it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import dropwhile
 from typing import Any, NamedTuple
@@ -17,17 +17,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raytrade.core.clock import Nanos
+from raytrade.core.delta_run import Part
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Flag, Gap, GapKind, Trade
 from raytrade.core.message import Kind, Message, encode, parse
 from raytrade.errors import InvariantError, StorageError
-from raytrade.storage.decoding import COLUMNS, EVENTS, LINE, MESSAGES
+from raytrade.replay import between
+from raytrade.storage.decoding import COLUMNS, EVENTS, LINE, MESSAGES, trade_events
+from raytrade.storage.run_decoding import RunBlock, book_runs
 from raytrade.storage.runs import INDEX_MAX, Note, Piece, Run, Unit, heads_of
 from raytrade.storage.schema import BOOK, TRADES
 from raytrade.storage.segments import Segment, read_rows, stream_rows
 
 ROWS_AT_ONCE = 8192
+RUN_ROWS_MAX = 65_536
+RUN_ROWS_OF_ALL = 2**20
+"""Rows of all streams together that are decoded at once where runs are wanted: about 150 bytes each."""
 _UNAPPLIED = int(Flag.UNAPPLIED)
 TIME_MIN: Nanos = -(2**63 - 1)
+TIME_MAX: Nanos = 2**63 - 1
 SCHEMAS = {Channel.BOOK: BOOK, Channel.TRADES: TRADES}
 
 Place = tuple[int, int]
@@ -40,15 +47,20 @@ RecordedEvent = BookSnapshot | BookDelta | Trade | Note
 TimedEvent = tuple[Nanos, RecordedEvent]
 """An event and its time in its stream."""
 
+TimedItem = tuple[Nanos, RecordedEvent | Part]
+"""An event, or deltas that follow on each other, and the time in the stream: of a part that of its first delta."""
+
 Item = Any
-"""A message, or an event: what it is decides the form that a stream is asked for in, and nothing in between cares."""
+"""A message, an event or a part of a run: what it is decides the form that a stream is asked for in; nothing in between
+cares."""
 
 
 class _Form(NamedTuple):
-    """What a stream is given out as: how rows are decoded, and how a gap or another note is written."""
+    """What a stream is given out as: how rows are decoded, how many at once, and how a gap or note is written."""
 
-    decoders: dict[Channel, Callable[..., Iterator[list[tuple[int, Item]]]]]
+    decoders: Mapping[Channel, Callable[..., Iterator[Sequence[tuple[int, Item]]]]]
     note: Callable[[Note], Item]
+    rows_at_once: int = ROWS_AT_ONCE
 
 
 class Stream:
@@ -76,6 +88,17 @@ class Stream:
             StorageError: a segment cannot be read.
         """
         return self._items(_EVENTS, place, floor_ns)
+
+    def items_since(self, start_ns: Nanos, streams: int = 1) -> Iterator[TimedItem]:
+        """Give what `events_since` gives, plain deltas that follow on each other as parts of runs: fastest by far.
+
+        `streams`: how many are read side by side; the more, the less of each is in memory.
+
+        Raises:
+            StorageError: a segment cannot be read.
+        """
+        form = _RUNS._replace(rows_at_once=max(ROWS_AT_ONCE, min(RUN_ROWS_MAX, RUN_ROWS_OF_ALL // streams)))
+        return between(self._items(form, *self._enter(start_ns)), start_ns, TIME_MAX)
 
     def _items(self, form: _Form, place: Place, floor_ns: Nanos) -> Iterator[tuple[Nanos, Item]]:
         now_ns = floor_ns
@@ -181,7 +204,8 @@ class _Walk:
             if unit.index_last < first:
                 continue
             for block in _blocks(self._stream, self._form, unit):
-                if block[0][0] < first or block[-1][0] > last:
+                index_first, index_last = _bounds(block)
+                if index_first < first or index_last > last:
                     block = [numbered for numbered in block if first <= numbered[0] <= last]
                 if block:
                     yield from self._block(block)
@@ -189,13 +213,27 @@ class _Walk:
             self.now_ns = max(self.now_ns, gap.ts_recv_ns)
             yield self.now_ns, self._form.note(gap)
 
-    def _block(self, block: list[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
+    def _block(self, block: Sequence[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
+        if isinstance(block, RunBlock) and not self._is_dense(block) and len(block) > 1:
+            first, last = _bounds(block)
+            for part in block.split([index for index, _ in self._gaps if first <= index <= last]):
+                yield from self._block(part)
+        elif self._is_dense(block):
+            yield from self._dense(block)
+        else:
+            yield from self._sparse(block)
+
+    def _is_dense(self, block: Sequence[tuple[int, Item]]) -> bool:
+        """Tell whether a block goes on where the last one ended, with nothing to be put in between."""
+        first, last = _bounds(block)
+        is_next = self._expected is None or first == self._expected
+        is_gap_free = not self._gaps or last < self._gaps[0][0]
+        return is_next and last - first + 1 == len(block) and is_gap_free and not self._waiting
+
+    def _sparse(self, block: Sequence[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
+        """Give a block message by message, with the gaps that belong between them."""
         now_ns, expected = self.now_ns, self._expected
         next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
-        first, last = block[0][0], block[-1][0]
-        if first == expected and last - first + 1 == len(block) and last < next_gap and not self._waiting:
-            yield from self._dense(block)
-            return
         for index, message in block:
             time_ns = message.ts_recv_ns
             if time_ns < now_ns:
@@ -216,8 +254,14 @@ class _Walk:
                 next_gap = self._gaps[0][0] if self._gaps else INDEX_MAX
         self.now_ns, self._expected = now_ns, expected
 
-    def _dense(self, block: list[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
+    def _dense(self, block: Sequence[tuple[int, Item]]) -> Iterator[tuple[Nanos, Item]]:
         """Give a block that goes on where the last one ended and has no gap in it."""
+        if isinstance(block, RunBlock):
+            times = block.times(self.now_ns)
+            yield from block.items(times)
+            self._applied = block.last_applied() or self._applied
+            self.now_ns, self._expected = int(times[-1]), block.index_last + 1
+            return
         now_ns = self.now_ns
         for _, message in block:
             if message.ts_recv_ns > now_ns:
@@ -240,6 +284,11 @@ class _Walk:
             ts_recv_ns=now_ns + 1,
             epoch=epoch,
         )
+
+
+def _bounds(block: Sequence[tuple[int, Item]]) -> tuple[int, int]:
+    """Give the first and the last index of a block."""
+    return (block.index_first, block.index_last) if isinstance(block, RunBlock) else (block[0][0], block[-1][0])
 
 
 def _ids(item: Message | RecordedEvent) -> tuple[int, int, int]:
@@ -267,9 +316,10 @@ def _event(note: Note) -> RecordedEvent:
 
 _MESSAGES = _Form(MESSAGES, _message)
 _EVENTS = _Form(EVENTS, _event)
+_RUNS = _Form({Channel.BOOK: book_runs, Channel.TRADES: trade_events}, _event)
 
 
-def _blocks(stream: Stream, form: _Form, unit: Unit) -> Iterator[list[tuple[int, Item]]]:
+def _blocks(stream: Stream, form: _Form, unit: Unit) -> Iterator[Sequence[tuple[int, Item]]]:
     if len(unit.pieces) == 1:
         yield from _piece(stream, form, unit.pieces[0])
     else:
@@ -278,9 +328,9 @@ def _blocks(stream: Stream, form: _Form, unit: Unit) -> Iterator[list[tuple[int,
             yield [numbered]
 
 
-def _piece(stream: Stream, form: _Form, piece: Piece) -> Iterator[list[tuple[int, Item]]]:
+def _piece(stream: Stream, form: _Form, piece: Piece) -> Iterator[Sequence[tuple[int, Item]]]:
     segment, groups = piece
-    batches = stream_rows(segment, groups, COLUMNS[segment.channel], ROWS_AT_ONCE)
+    batches = stream_rows(segment, groups, COLUMNS[segment.channel], form.rows_at_once)
     try:
         yield from form.decoders[segment.channel](stream.instrument, batches, str(segment.path))
     except (ValueError, IndexError, OverflowError) as error:

@@ -56,15 +56,16 @@ class Notebook:
         self.notes_dropped = 0
         self.gauges_refused = 0
         self._strategy = strategy
-        self._notes: deque[Note] = deque(maxlen=notes_max)
+        self.waiting: deque[Note] = deque(maxlen=notes_max)
+        """What `notes` will give."""
         self._gauges_max = gauges_max
 
     def write(self, text: str, fields: Mapping[str, object], now_ns: Nanos) -> None:
         """Add a note; a field that is neither text nor number is kept as text."""
         plain = {name: value if isinstance(value, Plain) else str(value) for name, value in fields.items()}
-        if len(self._notes) == self._notes.maxlen:
+        if len(self.waiting) == self.waiting.maxlen:
             self.notes_dropped += 1
-        self._notes.append(Note(strategy=self._strategy, text=text, fields=plain, ts_note_ns=now_ns))
+        self.waiting.append(Note(strategy=self._strategy, text=text, fields=plain, ts_note_ns=now_ns))
 
     def record(self, name: str, value: float | Decimal) -> None:
         """Set a gauge."""
@@ -73,15 +74,10 @@ class Notebook:
         else:
             self.gauges[name] = float(value)
 
-    @property
-    def has_notes(self) -> bool:
-        """Whether `notes` would give any."""
-        return bool(self._notes)
-
     def notes(self) -> list[Note]:
         """Drain the notes."""
-        drained = list(self._notes)
-        self._notes.clear()
+        drained = list(self.waiting)
+        self.waiting.clear()
         return drained
 
 
@@ -97,6 +93,8 @@ class Context:
     ) -> None:
         self.now_ns: Nanos = 0
         """The time of the input that is being worked on, nanoseconds since the Unix epoch."""
+        self.is_warming = False
+        """Whether what is shown is history, played before the live stream (`warmup`): no order is taken meanwhile."""
         self.books = MappingProxyType(books)
         """The books by instrument; to be read, not to be moved."""
         self._broker = broker

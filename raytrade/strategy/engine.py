@@ -24,7 +24,6 @@ from raytrade.arbitration.words import is_retired
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import (
-    RETIRED,
     BookDelta,
     BookSnapshot,
     Channel,
@@ -32,8 +31,6 @@ from raytrade.core.events import (
     Flag,
     Gap,
     Held,
-    LineDown,
-    LineUp,
     Resynced,
     Stalled,
     Trade,
@@ -60,6 +57,8 @@ Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
 
 TRACEBACK_CHARS_MAX = 16_384
+HISTORY = "history"
+"""The replica that is a recording: while it is up the strategy warms up, and no order is taken."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +74,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class StrategyEngine:
     """Hosts `strategy` over the streams that the filter wants; see the module."""
+
+    book_type = L2Book
 
     def __init__(
         self,
@@ -95,9 +96,7 @@ class StrategyEngine:
         self._notebook = Notebook(name, settings.notes_max, settings.gauges_max)
         self._context = Context(self.broker, self.books, self._open_book, self._notebook)
         self._observer = observer
-        self._on_book = strategy.on_book
         self._tracks: dict[str, Track] = {}
-        self._merged: dict[str, Track] = {}
         self._venues: dict[str, VenueLines] = {}
         self._commands: list[EngineCommand] = []
         self._latency = Histogram()
@@ -133,55 +132,24 @@ class StrategyEngine:
         self._arbiter.receive(line, message, now_ns)
         self._drain(now_ns)
 
-    def receive_merged(self, line: str, event: Event, now_ns: Nanos) -> None:
-        """Take an event of a stream that is merged already, as a recording is: nothing is arbitrated again."""
-        if not self._started:
-            self.start(now_ns)
-        broker, track = self.broker, self._merged.get(event.instrument)  # type: ignore[union-attr]
-        if broker.due_ns is not None:
-            self._run_orders(now_ns)
-        self._context.now_ns = now_ns
-        if track is None or type(event) is not BookDelta or event.flags or track.book.state is not BookState.LIVE:
-            self._receive_rarer(line, event, now_ns)
-            return
-        track.book.apply(event)
-        track.counts.updates += 1
-        track.counts.last_id = event.id_last
-        broker.receive_book(event.instrument, now_ns)
-        if broker.news or broker.halted:
-            self._pump()
-        if not self._stopped:
-            try:
-                self._on_book(self._context, track.book)
-            except Exception as error:  # noqa: BLE001 - as in `_call`, without the call
-                self._fail("on_book", (track.book,), error)
-        if broker.news or broker.halted:
-            self._pump()
-
-    def _receive_rarer(self, line: str, event: Event, now_ns: Nanos) -> None:
-        """Take a merged event that is not a plain delta of a LIVE book that is wanted and known."""
-        if isinstance(event, LineUp | LineDown):
-            is_last = isinstance(event, LineDown) and event.cause == RETIRED
-            self._hear_of_line(event.venue, line, isinstance(event, LineUp), is_last)
-            return
-        channel = Channel.TRADES if isinstance(event, Trade) else getattr(event, "channel", Channel.BOOK)
-        if self._streams.accepts(event.instrument, channel):
-            track = self._track(event.instrument)
-            self._take_event(track, event, (0 if isinstance(event, Gap) else getattr(event, "flags", 0), line), now_ns)
-            if channel is Channel.BOOK and self._observer is None and track.lines.heard.get(line):
-                self._merged[event.instrument] = track
-
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is open."""
+        self._warm(line, is_warming=True)
         self.start(now_ns)
         self._arbiter.receive_line_up(line, now_ns)
         self._drain(now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:
         """The link to a replica is lost; with the last one every stream it carried is stalled."""
+        self._warm(line, is_warming=False)
         self.start(now_ns)
         self._arbiter.receive_line_down(line, now_ns)
         self._drain(now_ns)
+
+    def _warm(self, line: str, *, is_warming: bool) -> None:
+        if line == HISTORY:
+            self._context.is_warming = is_warming
+            self.broker.refusing = "the strategy is warming up" if is_warming else ""
 
     def receive_timeout(self, now_ns: Nanos) -> None:
         """`deadline_ns` has passed."""
@@ -212,20 +180,7 @@ class StrategyEngine:
                 due_ns = other_ns
         return due_ns
 
-    @property
-    def wake_ns(self) -> Nanos | None:
-        """When `receive_timeout` is due, where all is fed by `receive_merged`: for an order, or the timer."""
-        timer_ns, order_ns = self._timer_due_ns, self.broker.due_ns
-        if timer_ns is None or order_ns is None:
-            return order_ns if timer_ns is None else timer_ns
-        return min(timer_ns, order_ns)
-
     # Outputs.
-
-    @property
-    def has_commands(self) -> bool:
-        """Whether `commands` would give any."""
-        return bool(self._commands) or self._notebook.has_notes
 
     @property
     def is_running(self) -> bool:
@@ -281,7 +236,7 @@ class StrategyEngine:
         track = self._tracks.get(instrument)
         if track is None:
             lines = self._lines_of(split_instrument(instrument)[0])
-            track = self._tracks[instrument] = Track(instrument, lines)
+            track = self._tracks[instrument] = Track(self.book_type(instrument), lines)
             self.books[instrument] = track.book
         return track
 

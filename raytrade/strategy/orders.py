@@ -32,6 +32,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return EXACT.subtract(self.quantity, self.filled)
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy asked for, as it wrote it: an order (`price` empty: at the market), or a cancel of one."""
+
+    order_id: int
+    instrument: str = ""
+    side: Side = Side.NONE
+    price: str = ""
+    quantity: str = ""
+    is_cancel: bool = False
+    ts_wish_ns: Nanos
+
+
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """A refusal: of an order, of the rest of a market order, or of a cancel.
 

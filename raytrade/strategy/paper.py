@@ -21,7 +21,7 @@ Refusals are `Rejection` events, never exceptions. All amounts are exact, see `r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, localcontext
 
 import msgspec
@@ -33,7 +33,7 @@ from raytrade.core.instrument import split_instrument
 from raytrade.errors import InvariantError
 from raytrade.strategy.fill_models import model_of
 from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, canonical, fee_of, read_amount
-from raytrade.strategy.orders import Order, PaperSettings, Rejection
+from raytrade.strategy.orders import Order, PaperSettings, Rejection, Wish
 from raytrade.strategy.shown import Shown, walk
 
 _OPPOSITE = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
@@ -49,7 +49,8 @@ class PaperBroker:
         self.accounts: dict[str, Account] = {}
         self._books = books
         self._resting: dict[str, set[int]] = {}
-        self._shown: dict[tuple[str, Side], Shown] = {}
+        self.shown: dict[tuple[str, Side], Shown] = {}
+        """What our orders have taken of the sides of books."""
         self.news: list[Fill | Rejection] = []
         """What `events` will give."""
         self._orders_made = 0
@@ -58,6 +59,10 @@ class PaperBroker:
         """When `receive_timeout` is due: for an order or a cancel that is under way."""
         self.halted = ""
         """Why no order is taken any more; empty while orders are taken."""
+        self.refusing = ""
+        """Why no order is taken at the moment."""
+        self.on_wish: Callable[[Wish], None] | None = None
+        """Told of every order and cancel before anything comes of it: for a journal."""
         self._model = model_of(self.settings)
         self._loss_max = self.settings.risk.loss_max
         self._under_way: deque[tuple[Nanos, Order | int]] = deque()
@@ -69,11 +74,28 @@ class PaperBroker:
 
     def limit(self, instrument: str, side: Side, price: object, quantity: object, now_ns: Nanos) -> int:
         """Place a limit order; gives its id, under which fills and refusals are told."""
+        if self.on_wish is not None:
+            self._tell_wish(instrument, side, str(price), quantity, now_ns)
         return self._place(instrument, side, read_amount(price), quantity, now_ns)
 
     def market(self, instrument: str, side: Side, quantity: object, now_ns: Nanos) -> int:
         """Place a market order; gives its id, under which fills and refusals are told."""
+        if self.on_wish is not None:
+            self._tell_wish(instrument, side, "", quantity, now_ns)
         return self._place(instrument, side, None, quantity, now_ns)
+
+    def _tell_wish(self, instrument: str, side: Side, price: str, quantity: object, now_ns: Nanos) -> None:
+        if self.on_wish is not None:
+            order_id = self._orders_made + 1
+            wish = Wish(
+                order_id=order_id,
+                instrument=instrument,
+                side=side,
+                price=price,
+                quantity=str(quantity),
+                ts_wish_ns=now_ns,
+            )
+            self.on_wish(wish)
 
     def _place(self, instrument: str, side: Side, price: Decimal | str | None, quantity: object, now_ns: Nanos) -> int:
         self._orders_made += 1
@@ -143,6 +165,8 @@ class PaperBroker:
     def _risk(self, instrument: str, side: Side, amount: Decimal) -> str:
         """Say which limit an order would break."""
         limits = self.settings.risk
+        if self.refusing:
+            return self.refusing
         if self.halted:
             return f"risk: {self.halted}"
         if limits.order_max is not None and amount > limits.order_max:
@@ -162,6 +186,8 @@ class PaperBroker:
 
         With latency the order may still fill until the cancel has arrived.
         """
+        if self.on_wish is not None:
+            self.on_wish(Wish(order_id=order_id, is_cancel=True, ts_wish_ns=now_ns))
         if not self.settings.order_latency_ns:
             return self._take_off(order_id, now_ns)
         if (order_id in self.orders or order_id in self._coming) and order_id not in self._leaving:
@@ -199,20 +225,25 @@ class PaperBroker:
 
     # The market.
 
+    @property
+    def watches(self) -> bool:
+        """Whether every move of a book counts, orders or not: a loss has a limit."""
+        return self._loss_max is not None
+
     def receive_book(self, instrument: str, now_ns: Nanos) -> None:
         """The book of the instrument has moved: fill what it crosses."""
         if self._loss_max is not None and instrument in self.accounts:
             self._watch_loss(self._books[instrument])
-        if not self.orders and not self._shown:
+        if not self.orders and not self.shown:
             return
         resting = self._resting.get(instrument)
         book = self._books[instrument]
         for side in _OPPOSITE:
-            shown = self._shown.get((instrument, side))
+            shown = self.shown.get((instrument, side))
             if shown is not None:
                 shown.refresh(book)
                 if not shown.taken:
-                    del self._shown[instrument, side]
+                    del self.shown[instrument, side]
         if resting and book.state is BookState.LIVE:
             self._model.receive_book(book, now_ns)
             self._fill_resting(book, [self.orders[order_id] for order_id in resting], now_ns)
@@ -271,7 +302,7 @@ class PaperBroker:
     def _take(self, order: Order, book: L2Book) -> list[tuple[Decimal, Decimal]]:
         """Take what the order can have of the other side; gives (price, quantity) by level, best first."""
         side = _OPPOSITE[order.side]
-        shown = self._shown.setdefault((order.instrument, side), Shown(side))
+        shown = self.shown.setdefault((order.instrument, side), Shown(side))
         shown.refresh(book)
         parts: list[tuple[Decimal, Decimal]] = []
         wanted = order.remaining
@@ -375,7 +406,7 @@ class PaperBroker:
                 raise InvariantError(f"paper order {order_id}: {order.filled} of {order.quantity} filled")
         if sorted(self.orders) != sorted(order_id for ids in self._resting.values() for order_id in ids):
             raise InvariantError("paper orders by instrument are not the orders")
-        for shown in self._shown.values():
+        for shown in self.shown.values():
             if shown.is_overdrawn():
                 raise InvariantError("more was taken of a level than it showed")
 

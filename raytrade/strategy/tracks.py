@@ -16,11 +16,11 @@ class Track:
 
     __slots__ = ("book", "counts", "doubt", "is_held", "lines", "quality")
 
-    def __init__(self, instrument: str, lines: VenueLines) -> None:
-        self.book = L2Book(instrument)
+    def __init__(self, book: L2Book, lines: VenueLines) -> None:
+        self.book = book
         self.counts = InstrumentCounts()
         self.lines = lines
-        self.quality = Quality(instrument=instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
+        self.quality = Quality(instrument=book.instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
         self.doubt = ""
         self.is_held = False
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from raytrade import cli
-from raytrade.cli import reading
+from raytrade.cli import reading, replaying
 from raytrade.core.clock import SECOND
 from raytrade.errors import ConfigError
 from tests.unit.storage.recordings import BTC, ETH, NOON_NS, delta, gap, random_stream, record, snapshot, trade
@@ -209,7 +209,8 @@ def test_a_strategy_that_raises(run, recorded: Path, tmp_path: Path) -> None:  #
     file.write_text(STRATEGY)
     result = run("replay", recorded, "--strategy", f"{file}:Buyer", "--param", "quantity=1", "--param", "fails=true")
     assert result.status == 1
-    assert "the strategy failed: on_book: RuntimeError: no luck" in result.err
+    told = "the strategy failed: on_book binance-spot:BTCUSDT at 2022-01-08T12:00:00.000000000Z: RuntimeError: no luck"
+    assert told in result.err and "Traceback (most recent call last)" in result.err and "buyer.py" in result.err
 
 
 def test_a_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
@@ -239,12 +240,12 @@ def test_the_pace_is_that_of_the_recording(monkeypatch: pytest.MonkeyPatch) -> N
             waits.append(round(seconds, 6))
             now[0] += round(seconds * SECOND)
 
-    monkeypatch.setattr(reading, "Waiter", Clock)
-    monkeypatch.setattr(reading, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(replaying, "Waiter", Clock)
+    monkeypatch.setattr(replaying, "monotonic_ns", lambda: now[0])
     messages: Any = [(NOON_NS + second * SECOND, None) for second in (0, 1, 1, 4)]
     for speed, expected in (("real", [1.0, 3.0]), ("x10", [0.1, 0.3]), ("x0.5", [2.0, 6.0]), ("max", [])):
         waits.clear()
-        assert list(reading.Pace(speed).paced(messages)) == messages
+        assert list(replaying.Pace(speed).paced(messages)) == messages
         assert waits == expected
     with pytest.raises(ConfigError):
-        reading.Pace("x")
+        replaying.Pace("x")

@@ -15,6 +15,9 @@ from raytrade.demo.nodes import Nodes
 from raytrade.errors import ConfigError
 from raytrade.pipeline import driver
 from raytrade.pipeline.supervisor import named_actors
+from raytrade.rules import rule_of
+from raytrade.storage.journals import Journal, journals_of
+from raytrade.strategy.journal import Reenactment, engine_of
 from tests.ray.running import MARKETS, Running, running, until, watch
 
 STRATEGIES = Path(__file__).with_name("strategies.py")
@@ -42,6 +45,29 @@ def test_a_late_strategy_begins_with_images(pipeline: Running) -> None:
     assert driver.detach(pipeline.name, "part") == "attach-strategy-part"
     assert "attach-strategy-part" not in pipeline.status()["actors"]
     until(lambda: "attach-strategy-part" not in named_actors(), "the detached one is gone")
+
+
+def test_a_strategy_begins_with_history_and_its_journal_is_lived_again(pipeline: Running, tmp_path: Path) -> None:
+    """The recording first, then live behind its last id: one stretch of ids; then the same out of the journal."""
+    until(lambda: list(pipeline.directory.rglob("channel=book/*/*.parquet")), "something is recorded")
+    more = {"warmup": "10min", "journal": str(tmp_path), "subscribe": ["binance-*:BTCUSDT/book"]}
+    driver.attach(pipeline.name, StrategyConfig(**watch("warm", **more)))
+    status = until(lambda: pipeline.one("strategy", "warm").get("warmup", {}).get("messages"), "history is played")
+    assert status > 0
+    pipeline.let_flow()
+    warm = pipeline.one("strategy", "warm")
+    (coverage,) = warm["coverage"].values()
+    assert coverage["holes"] == [] and coverage["repeats"] == 0 and warm["warmup"]["problem"] == ""
+    (behind,) = warm["warmup"]["goes_on_behind"].values()
+    assert coverage["first"] < behind < coverage["last"] and not warm["journal"]["problem"]
+    driver.detach(pipeline.name, "warm")
+    (path,) = journals_of(tmp_path, "attach-strategy-warm")
+    journal = Journal(path)
+    again = Reenactment(engine_of(journal.opening, rule_of))
+    again.play(journal.entries())
+    counts = again.engine.statistics().instruments["binance-spot:BTCUSDT"].counts
+    assert again.difference() == "" and again.is_whole and counts.gaps == 0
+    assert counts.last_id >= coverage["last"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Channel, Gap, GapKind, Resynced, Trade
 from raytrade.core.instrument import Filter
 from raytrade.core.message import decode, encode, parse
-from raytrade.replay import Player, StreamHash, StreamKey, Timed, apply, merge
+from raytrade.replay import EventPlayer, Player, StreamHash, StreamKey, Timed, apply, merge
 from raytrade.rules import rule_of
 from raytrade.strategy.base import BaseStrategy, Context
 from raytrade.strategy.engine import StrategyEngine
+from raytrade.strategy.replay_engine import ReplayEngine
 from tests.unit.storage.recordings import BTC, ETH, NOON_NS, delta, gap, random_stream, snapshot, trade
 
 
@@ -188,7 +189,7 @@ def test_events_without_arbitration_give_what_messages_give() -> None:
         is_whole = not any(isinstance(decode(message), Gap) for _, message in messages)
         by_messages, engine = play(messages)
         diary = Diary()
-        player = Player(StrategyEngine("diary", diary, Filter("*"), rule_of))
+        player = EventPlayer(ReplayEngine("diary", diary, Filter("*"), rule_of))
         for now_ns, message in messages:
             player.play_event(now_ns, decode(message))
         player.finish()
@@ -203,7 +204,7 @@ def test_events_without_arbitration_give_what_messages_give() -> None:
 
 def test_a_filter_holds_for_events_too() -> None:
     diary = Diary()
-    player = Player(StrategyEngine("diary", diary, Filter(f"{BTC}/book"), rule_of))
+    player = EventPlayer(ReplayEngine("diary", diary, Filter(f"{BTC}/book"), rule_of))
     events: list[Any] = [
         snapshot(1, NOON_NS),
         trade(1, NOON_NS),

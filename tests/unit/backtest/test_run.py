@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raytrade.backtest.results import Curve, Result
-from raytrade.backtest.run import run
+from raytrade.backtest.run import Backtest, interval_of, run
 from raytrade.backtest.settings import BacktestSettings
 from raytrade.core.clock import MILLISECOND
 from raytrade.core.instrument import Filter
@@ -76,6 +76,15 @@ def test_feed_latency_moves_the_clock_and_delays_orders(data: Path) -> None:
     ]
     assert late_feed.fills != run(settings(data, "Taker")).fills
     assert late_feed.curve.profit == late_order.curve.profit
+
+
+def test_runs_and_events_give_the_same_result(data: Path) -> None:
+    """What is read in runs, books that lag behind included, is to the bit what single events give."""
+    for wanted in (settings(data), settings(data, "Taker", feed_latency_ns=MILLISECOND, curve_points=37)):
+        recording = open_recording(data)
+        by_events = Backtest(wanted, interval_of(wanted, recording))
+        by_events.play(recording.timed_events())
+        assert by_events.result().hash == run(wanted).hash
 
 
 def test_a_strategy_sees_the_interval_only(data: Path) -> None:

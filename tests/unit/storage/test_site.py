@@ -73,6 +73,15 @@ def test_a_backtest_as_a_line(tmp_path: Path) -> None:
     assert as_line.fills
 
 
+def test_the_first_of_all_lines_counts(tmp_path: Path) -> None:
+    rows = recorded(tmp_path)
+    for line, parity in (("tokyo", 0), ("osaka", 1)):
+        late = [LATE_NS * (number % 2 == parity) for number in range(len(rows))]
+        arrivals(tmp_path, line, [(row[0], row[1], row[2] + more) for row, more in zip(rows, late, strict=True)])
+    seen, merged = (list(open_recording(tmp_path).timed_events(site=one)) for one in (Site(tmp_path, "first"), None))
+    assert seen == merged and merged
+
+
 def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
     rows = recorded(tmp_path, names=(BTC, ETH))
     recording = open_recording(tmp_path)
