@@ -46,14 +46,14 @@ class WarmUp:
         self.problem = ""
         self._inputs = inputs
         self._now_ns = now_ns
+        self._wanted = Filter(*filters)
         self._is_linked: dict[tuple[str, int], bool] = {}
         self.is_up = False
         """Whether the strategy is shown history, or nothing yet behind it."""
         self._history: Iterator[tuple[Nanos, Message]] = iter(())
         try:
             recording = open_recording(Path(settings.directory))
-            wanted = Filter(*filters)
-            names = sorted({name for name, channel in recording.streams() if wanted.accepts(name, channel)})
+            names = sorted({name for name, channel in recording.streams() if self._wanted.accepts(name, channel)})
             if names:
                 self._history = recording.messages(now_ns - settings.span_ns, now_ns, names, images=True)
             else:
@@ -75,6 +75,8 @@ class WarmUp:
         return False
 
     def _play(self, now_ns: Nanos, message: Message) -> None:
+        if not self._wanted.accepts(message.instrument, message.channel):
+            return
         now_ns = min(now_ns, self._now_ns)
         if not self.is_up:
             self.is_up = True

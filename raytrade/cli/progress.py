@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from raytrade.core.clock import Nanos
+from raytrade.core.delta_run import Part
 from raytrade.storage.times import instant_text
 
 EVERY = 1000
@@ -60,7 +61,10 @@ def through_time(what: str, items: Iterable[tuple[Nanos, Any]]) -> Iterator[tupl
     columns = SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[at]}"), TimeElapsedColumn()
     with bars(*columns) as progress:
         task = progress.add_task(what, total=None, at="")
-        for number, (now_ns, item) in enumerate(items):
-            if number % EVERY == 0:
+        number = due = 0
+        for now_ns, item in items:
+            if number >= due:
                 progress.update(task, at=f"{number} messages, {instant_text(now_ns)}")
+                due = number + EVERY
+            number += item.last - item.first if isinstance(item, Part) else 1
             yield now_ns, item

@@ -97,9 +97,8 @@ def run_replay(  # noqa: PLR0913 - a command has its options
         session.run(through_time("replay", recording.timed_runs(start, end, globs, images=True)))
     else:
         view = None if is_plain else _view(recording, seen_as, fault or [], start)
-        session.run(
-            through_time("replay", pace.paced(recording.timed_events(start, end, globs, images=True, site=view)))
-        )
+        events = pace.paced(recording.timed_events(start, end, globs, images=True, site=view))
+        session.run(through_time("replay", events))
     print(json_text(session.summary())) if as_json else session.show()
     name_skipped(recording)
     if session.failure:
