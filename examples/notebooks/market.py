@@ -14,14 +14,15 @@ from raytrade.emulator import EmulatorSettings, EmulatorThread, run_in_thread
 from raytrade.storage.sink import ParquetSink
 from raytrade.transport.clock import SystemClock
 
+UPDATES = 1500
 INSTRUMENT = "binance-spot:BTCUSDT"
 
 
 @contextmanager
-def exchange(updates: int = 1500, faults: tuple[str, ...] = ()) -> Iterator[EmulatorThread]:
-    """Serve a synthetic Binance with 500 updates a second until `updates` are sent, with these faults."""
+def exchange(faults: tuple[str, ...] = ()) -> Iterator[EmulatorThread]:
+    """Serve a synthetic Binance with 500 updates a second until `UPDATES` are sent, with these faults."""
     settings = EmulatorSettings(
-        venue="binance-spot", symbols=("BTCUSDT",), rate=500, updates=updates, faults=faults, clients=1000
+        venue="binance-spot", symbols=("BTCUSDT",), rate=500, updates=UPDATES, faults=faults, clients=1000
     )
     with run_in_thread(settings) as emulator:
         yield emulator
@@ -38,9 +39,13 @@ async def record(directory: Path, emulator: EmulatorThread, connections: int = 3
             if isinstance(event, raytrade.LineUp) and opened == connections:
                 emulator.begin()
             sink.write([parse(encode(event, "notebook"))], clock.now_ns())
-            if not isinstance(event, raytrade.BookDelta | raytrade.BookSnapshot):
-                continue
-            if emulator.is_finished and event.id_last >= emulator.truth().ids["BTCUSDT"][-1]:
+            if isinstance(event, raytrade.BookDelta | raytrade.BookSnapshot) and _is_last(emulator, event.id_last):
                 break
         await asyncio.to_thread(sink.close)
         return stream.statistics()
+
+
+def _is_last(emulator: EmulatorThread, id_last: int) -> bool:
+    """Tell whether the exchange has made all updates, and this is the id of the last; copies may still be under way."""
+    ids = emulator.truth().ids["BTCUSDT"]
+    return len(ids) == UPDATES and id_last >= ids[-1]

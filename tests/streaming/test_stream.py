@@ -17,12 +17,13 @@ from raytrade.errors import ConfigError
 from raytrade.streaming import Stream
 
 NAME = "binance-spot:BTCUSDT"
+UPDATES = 600
 DEADLINE_S = 30.0
 
 
 @pytest.fixture
 def exchange() -> Iterator[EmulatorThread]:
-    settings = EmulatorSettings(venue="binance-spot", symbols=("BTCUSDT",), rate=400, updates=600, clients=1000)
+    settings = EmulatorSettings(venue="binance-spot", symbols=("BTCUSDT",), rate=400, updates=UPDATES, clients=1000)
     with run_in_thread(settings) as emulator:
         yield emulator
 
@@ -46,7 +47,8 @@ def test_the_stream_is_whole_over_a_cut_and_losses(exchange: EmulatorThread) -> 
                     exchange.begin()
                 if len(events) == 200:
                     exchange.cut(2)
-                if exchange.is_finished and book.id_last == exchange.truth().ids["BTCUSDT"][-1]:
+                ids = exchange.truth().ids["BTCUSDT"]
+                if len(ids) == UPDATES and book.id_last == ids[-1]:
                     break
         return stream
 
