@@ -17,10 +17,14 @@ from raytrade.pipeline import driver
 from tests.cli.commands import Commands
 
 STRATEGY = "raytrade.demo.watch:SpreadWatch"
-PORT = str(free_port())
-LOOKING = [("status",), ("status", "--json", "--watch"), ("tail", "*"), ("events",), ("ui", "--port", PORT)]
+LOOKING = [("status",), ("status", "--json", "--watch"), ("tail", "*"), ("events",), ("ui",)]
 ACTING = [("attach", STRATEGY), ("detach", "watch"), ("chaos", "kill", "dedup-0-a"), ("chaos", "cut", "kraken")]
 ENDING = [("stop",)]
+
+
+def whole(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the command as it is run: a page needs a port that is free."""
+    return (*command, "--port", str(free_port())) if command == ("ui",) else command
 
 
 class Remote:
@@ -62,7 +66,7 @@ def test_no_pipeline(
     run: Commands, joined: pytest.MonkeyPatch, command: tuple[str, ...], running: list[str], told: str
 ) -> None:
     joined.setattr(driver, "running_pipelines", lambda: running)
-    outcome = run(*command)
+    outcome = run(*whole(command))
     assert (outcome.status, outcome.problem) == (1, f"raytrade: {told}")
     assert outcome.out == ""
 
@@ -70,7 +74,7 @@ def test_no_pipeline(
 @pytest.mark.parametrize("command", [*LOOKING, *ACTING], ids=" ".join)
 def test_another_version(run: Commands, joined: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
     joined.setattr(driver, "supervisor", lambda pipeline: Supervisor("0.0.9"))
-    outcome = run(*command)
+    outcome = run(*whole(command))
     told = f"pipeline 'majors' runs raytrade 0.0.9 and this is {__version__}: use the same version here, or stop the"
     assert outcome.status == 1
     assert outcome.problem == f"raytrade: {told} pipeline and start it anew"

@@ -48,7 +48,8 @@ def test_the_stream_is_whole_over_a_cut_and_losses(exchange: EmulatorThread) -> 
                 if len(events) == 200:
                     exchange.cut(2)
                 ids = exchange.truth().ids["BTCUSDT"]
-                if len(ids) == UPDATES and book.id_last == ids[-1]:
+                is_cut = any(isinstance(one, LineDown) for one in events)
+                if is_cut and len(ids) == UPDATES and book.id_last == ids[-1]:
                     break
         return stream
 
