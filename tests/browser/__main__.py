@@ -98,7 +98,7 @@ def check_buttons(browser: Browser) -> None:
     browser.choose(VICTIM)
     browser.click("KILL")
     until(lambda: re.search(rf"killed {VICTIM} \(pid \d+\)", browser.text()), "the dedup was killed")
-    browser.choose(next(name for name in browser.options() if "-collector-" in name))
+    browser.choose(until(lambda: next((one for one in browser.options() if "-collector-" in one), ""), "a collector"))
     browser.click("PAUSE 3 S")
     until(lambda: re.search(r"paused demo-collector-\S+ \(pid \d+\) for 3 s", browser.text()), "a collector was paused")
     assert "demo-strategy-watch" not in browser.options(), "what the demo is judged by is spared"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -105,36 +106,64 @@ class Browser:
         """Keep a screenshot."""
         self._driver.save_screenshot(str(self._out / f"{name}.png"))
 
-    # What is done with it.
+    # What is done with it. The page changes while it is looked at: what fails for that is tried again.
 
     def click_tab(self, name: str) -> None:
         """Click on a tab."""
-        next(tab for tab in self._driver.find_elements(By.CSS_SELECTOR, ".q-tab") if tab.text == name).click()
+        self._attempt(lambda: self._one(".q-tab", name).click(), f"the tab {name} is clicked")
 
     def click(self, text: str) -> None:
         """Click on a button."""
-        next(one for one in self._driver.find_elements(By.CSS_SELECTOR, ".q-btn") if one.text == text).click()
+        self._attempt(lambda: self._one(".q-btn", text).click(), f"the button {text} is clicked")
 
     def options(self) -> list[str]:
         """Open the list, give what can be chosen, and close it."""
-        self._driver.find_element(By.CSS_SELECTOR, ".q-select").click()
-        items = until(lambda: self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"), "the list opens")
-        names = [item.text for item in items]
-        self._driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
-        until(lambda: not self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"), "the list closes")
+        names: list[str] = []
+
+        def look() -> None:
+            names[:] = [item.text for item in self._opened()]
+            self._close()
+
+        self._attempt(look, "the list is read")
         return names
 
     def choose(self, option: str) -> None:
-        """Open the list of instruments and click on one."""
+        """Open the list and click on one."""
+
+        def act() -> None:
+            next(item for item in self._opened() if item.text == option).click()
+
+        self._attempt(act, f"{option} is chosen")
+
+    def _one(self, selector: str, text: str) -> Any:
+        return next(one for one in self._driver.find_elements(By.CSS_SELECTOR, selector) if one.text == text)
+
+    def _items(self) -> list[Any]:
+        return list(self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"))
+
+    def _opened(self) -> list[Any]:
+        """Open the list of the tab that is shown."""
+        self._close()
         self._driver.find_element(By.CSS_SELECTOR, ".q-select").click()
+        return list(until(self._items, "the list opens", timeout_s=5))
 
-        def there() -> bool:
-            items = self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
-            return any(item.text == option for item in items)
+    def _close(self) -> None:
+        if self._items():
+            self._driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+            until(lambda: not self._items(), "the list closes", timeout_s=5)
 
-        until(there, f"{option} can be chosen")
-        items = self._driver.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
-        next(item for item in items if item.text == option).click()
+    def _attempt(self, act: Callable[[], None], what: str) -> None:
+        problems: list[str] = []
+
+        def attempt() -> bool:
+            try:
+                act()
+            except (WebDriverException, StopIteration, AssertionError) as problem:
+                problems.append(f"{type(problem).__name__}: {problem}".partition("Stacktrace")[0])
+                return False
+            return True
+
+        until(attempt, what, explain=lambda: problems[-1])
 
 
 def _found(*names: str) -> str:
