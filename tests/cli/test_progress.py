@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-RUN = "from raytrade.cli import main; main()"
-SEEDS = ("simulate", "--seeds", "0:2", "--json")
+import pytest
+
+from raytrade.cli.progress import naming, steps, through_time
 
 
 class Terminal:
@@ -38,20 +38,31 @@ class Terminal:
         os.close(self._primary)
 
 
-def written(arguments: tuple[str, ...], stderr: int, stdout: Path) -> int:
-    with stdout.open("w") as file:
-        command = [sys.executable, "-c", RUN, *arguments]
-        return subprocess.run(command, stdout=file, stderr=stderr, timeout=60, check=False).returncode
+def shown_on(stderr: int, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something long with standard error there and standard output in a file."""
+    with out.open("w") as file, os.fdopen(os.dup(stderr), "w") as error, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", file)
+        patched.setattr(sys, "stderr", error)
+        with steps("seeds") as told:
+            for number in range(3):
+                print(number)
+                told(number + 1, 3)
+        with naming("compacting") as name:
+            name("a folder")
+        assert list(through_time("replay", [(1, "one"), (2, "two")])) == [(1, "one"), (2, "two")]
 
 
-def test_a_bar_on_the_terminal_and_nothing_of_it_in_the_file(tmp_path: Path) -> None:
-    plain, piped = tmp_path / "plain", tmp_path / "piped"
+def test_bars_on_the_terminal_and_nothing_of_them_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     with Terminal() as terminal:
-        assert written(SEEDS, terminal.descriptor, plain) == 0
-    assert b"\x1b" in terminal.shown and b"seeds" in terminal.shown
-    with (tmp_path / "error").open("w+") as error:
-        assert written(SEEDS, error.fileno(), piped) == 0
-        error.seek(0)
-        assert error.read() == ""
-    assert piped.read_text() == plain.read_text()
-    assert "\x1b" not in plain.read_text()
+        shown_on(terminal.descriptor, tmp_path / "out", monkeypatch)
+    for text in (b"\x1b", b"seeds", b"3/3", b"compacting a folder", b"replay"):
+        assert text in terminal.shown
+    assert (tmp_path / "out").read_text() == "0\n1\n2\n"
+
+
+def test_nothing_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "error").open("w") as error:
+        shown_on(error.fileno(), tmp_path / "out", monkeypatch)
+    assert (tmp_path / "error").read_text() == ""
+    assert (tmp_path / "out").read_text() == "0\n1\n2\n"
