@@ -16,6 +16,7 @@ import msgspec
 import ray
 
 from raytrade.actors.arrivals import ArrivalsFeed
+from raytrade.actors.carrier import Carrier
 from raytrade.actors.history import History
 from raytrade.actors.intake import Intake
 from raytrade.actors.upstreams import Upstreams
@@ -66,6 +67,8 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: bool = False
     retention_days: int = 0
     """Older days are removed; 0 keeps all."""
+    target: str = ""
+    """Where what is closed is carried: a URI."""
 
 
 class Recorder:
@@ -103,11 +106,23 @@ class Recorder:
         self._upstreams.set_writers(plan.dedups)
         self._go_on(plan.dedups)
         self._arrivals = self._sink.arrivals() if plan.arrivals else None
+        self._carrier = Carrier(directory, plan.target, self._note_carrier) if plan.target else None
         self._writer.start()
         self._thread.start()
         self._feed = (
             ArrivalsFeed(plan.dedups, self._arrivals.cursors, self._fetched) if self._arrivals is not None else None
         )
+
+    def _note_carrier(self, problem: str) -> None:
+        """Say that the target does not take what is recorded, or does again (on the carrier's thread)."""
+        self._writer.post(self._tell_carrier, problem)
+
+    def _tell_carrier(self, problem: str) -> None:
+        incidents, now_ns = self._upstreams.incidents, self._writer.clock.now_ns()
+        if problem:
+            incidents.note(Incident.RECORDING_FAILED, now_ns, problem=problem)
+        else:
+            incidents.note(Incident.RECORDING_RESUMED, now_ns, directory=self.plan.target)
 
     def _fetched(self, blocks: list[bytes]) -> None:
         """Hand the blocks over and wait until they are taken (on the feed's thread)."""
@@ -205,6 +220,8 @@ class Recorder:
             self._tell(str(error), now_ns)
 
     def _prune(self, now_ns: Nanos) -> None:
+        if self._carrier is not None and self._carrier.is_behind():
+            return
         if self.plan.retention_days and now_ns - self._pruned_ns >= PRUNE_EVERY_NS:
             self._pruned_ns = now_ns
             prune(Path(self.plan.directory), self.plan.retention_days, now_ns)
@@ -239,6 +256,7 @@ class Recorder:
             "disk_free_bytes": _free_bytes(self.plan.directory),
             "sink": msgspec.to_builtins(self._sink.counts),
             "arrivals": self._arrivals_status(),
+            "target": msgspec.to_builtins(self._carrier.counts) if self._carrier is not None else {},
             "coverage": msgspec.to_builtins(self._coverage),
         }
 
@@ -319,7 +337,8 @@ class Recorder:
         try:
             return status | dict(self._writer.call(self._files_status, timeout_s=FILES_TIMEOUT_S))
         except PipelineError:
-            return status | {"problem": "the disk does not answer", "sink": {}, "arrivals": {}, "coverage": {}}
+            nothing: dict[str, Any] = {"sink": {}, "arrivals": {}, "target": {}, "coverage": {}}
+            return status | {"problem": "the disk does not answer"} | nothing
 
     def stop(self) -> str:
         """Write everything and end; gives the problem, or an empty text."""
@@ -328,6 +347,8 @@ class Recorder:
         self._thread.call(self._intake.push)
         self._writer.call(self._release, timeout_s=120)
         problem = self.flush() or str(self._writer.call(self._close, timeout_s=120))
+        if self._carrier is not None:
+            problem = problem or self._carrier.stop()
         self._thread.stop()
         self._writer.stop()
         self._intake.close()
