@@ -211,7 +211,8 @@ class RecorderConfig(_Section):
     `wal`: a log, written ten times a second, keeps what a killed recorder had not yet put into files (`off`: there is
     none); against a loss of power it is forced to the device never (`none`), once a second or at each write (`always`).
     `retention`: how many days are kept, as in `30d`; by default all. `target`: a URI (`s3://...`, `gs://...`, `file://...`)
-    to which what is closed is carried; days are removed from `directory` only when they are there.
+    to which what is closed is carried; days are removed from `directory` only when they are there. `database`: to which
+    it is copied too (`postgresql://...`, or `env:NAME` or `file:/path` of mode 600 with such an address).
     """
 
     name: Name = "recorder"
@@ -227,6 +228,7 @@ class RecorderConfig(_Section):
     spill_directory: str = ""
     wal: Literal["off", "none", "interval", "always"] = "interval"
     target: str = Field(default="", pattern=r"^([a-z][a-z0-9+.-]+://.*)?$")
+    database: str = Field(default="", pattern=r"^(postgresql://\S+|env:[A-Za-z_][A-Za-z0-9_]*|file:/\S+)?$")
     retention: str = Field(default="", pattern=r"^([1-9]\d{0,4}d)?$")
 
     def sink(self) -> SinkSettings:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import Protocol
 
-from raytrade.storage.remote import Place, Uploaded, Uploader
+from raytrade.storage.remote import Uploaded
 
 EVERY_S = 5.0
 STOP_S = 60.0
@@ -14,18 +14,26 @@ LONGEST_S = 60.0
 """Between two attempts when the target does not take anything."""
 
 
+class Carried(Protocol):
+    """What is run again and again: `raytrade.storage.remote.Uploader`, `raytrade.storage.postgres.PostgresSink`."""
+
+    name: str
+    counts: Uploaded
+
+    def run(self) -> Uploaded:
+        """Carry what is not there yet; a problem stands in what it gives."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+
 class Carrier:
     """Runs on a thread of its own; `on_problem` is told of a problem when it begins, and an empty text after it."""
 
-    def __init__(
-        self, directory: Path, uri: str, on_problem: Callable[[str], None], *, every_s: float = EVERY_S
-    ) -> None:
-        """`uri`: of the target.
-
-        Raises:
-            ConfigError: nothing is known of such a URI.
-        """
-        self._uploader = Uploader(directory, Place(uri))
+    def __init__(self, carried: Carried, on_problem: Callable[[str], None], *, every_s: float = EVERY_S) -> None:
+        self._carried = carried
         self._on_problem = on_problem
         self._every_s = every_s
         self._stopping = threading.Event()
@@ -35,7 +43,7 @@ class Carrier:
     @property
     def counts(self) -> Uploaded:
         """What has been carried."""
-        return self._uploader.counts
+        return self._carried.counts
 
     def is_behind(self) -> bool:
         """Tell whether something is here that is not there."""
@@ -46,13 +54,15 @@ class Carrier:
         self._stopping.set()
         self._thread.join(STOP_S)
         if self._thread.is_alive():
-            return f"{self._uploader.place.uri}: does not answer"
-        return self._uploader.run().problem
+            return f"{self._carried.name}: does not answer"
+        problem = self._carried.run().problem
+        self._carried.close()
+        return problem
 
     def _run(self) -> None:
         wait_s, before = self._every_s, ""
         while not self._stopping.wait(wait_s):
-            problem = self._uploader.run().problem
+            problem = self._carried.run().problem
             wait_s = min(2 * wait_s, LONGEST_S) if problem else self._every_s
             if bool(problem) != bool(before):
                 self._on_problem(problem)

@@ -363,5 +363,6 @@ def _recorder(config: Config, part: RecorderConfig, standing: Standing) -> Recor
         sink=part.sink(),
         arrivals=part.arrivals,
         target=part.target,
+        database=part.database,
         retention_days=int(part.retention.removesuffix("d") or 0),
     )

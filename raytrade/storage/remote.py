@@ -139,6 +139,7 @@ class Uploader:
     def __init__(self, directory: Path, place: Place) -> None:
         self.directory = directory
         self.place = place
+        self.name = place.uri
         self.counts = Uploaded()
         self._there: dict[str, int] | None = None
 
@@ -156,6 +157,9 @@ class Uploader:
         except StorageError as error:
             counts.problem = str(error)
         return counts
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _carry(self, name: str, size: int) -> None:
         assert self._there is not None

@@ -133,7 +133,7 @@ def test_a_carrier_tells_when_it_cannot_and_when_it_can_again(tmp_path: Path) ->
         told.append(problem)
         (failed if problem else resumed).set()
 
-    carrier = Carrier(here, there.as_uri(), note, every_s=0.01)
+    carrier = Carrier(Uploader(here, Place(there.as_uri())), note, every_s=0.01)
     assert failed.wait(20)
     assert carrier.is_behind()
     there.unlink()
