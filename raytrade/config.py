@@ -210,7 +210,9 @@ class RecorderConfig(_Section):
     of at most `spill_mb` together, and only then a gap), `skip` (a gap, then an image), `fail` (its links are closed).
     `wal`: a log, written ten times a second, keeps what a killed recorder had not yet put into files (`off`: there is
     none); against a loss of power it is forced to the device never (`none`), once a second or at each write (`always`).
-    `retention`: how many days are kept, as in `30d`; by default all.
+    `retention`: how many days are kept, as in `30d`; by default all. `target`: a URI (`s3://...`, `gs://...`, `file://...`)
+    to which what is closed is carried; days are removed from `directory` only when they are there. `database`: to which
+    it is copied too (`postgresql://...`, or `env:NAME` or `file:/path` of mode 600 with such an address).
     """
 
     name: Name = "recorder"
@@ -225,6 +227,8 @@ class RecorderConfig(_Section):
     spill_mb: int = Field(default=1024, ge=1, le=1_000_000)
     spill_directory: str = ""
     wal: Literal["off", "none", "interval", "always"] = "interval"
+    target: str = Field(default="", pattern=r"^([a-z][a-z0-9+.-]+://.*)?$")
+    database: str = Field(default="", pattern=r"^(postgresql://\S+|env:[A-Za-z_][A-Za-z0-9_]*|file:/\S+)?$")
     retention: str = Field(default="", pattern=r"^([1-9]\d{0,4}d)?$")
 
     def sink(self) -> SinkSettings:

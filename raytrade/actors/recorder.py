@@ -16,6 +16,7 @@ import msgspec
 import ray
 
 from raytrade.actors.arrivals import ArrivalsFeed
+from raytrade.actors.carrier import Carried, Carrier
 from raytrade.actors.history import History
 from raytrade.actors.intake import Intake
 from raytrade.actors.upstreams import Upstreams
@@ -33,7 +34,9 @@ from raytrade.links.spill import Arrived, SpillQueue
 from raytrade.links.spill_files import SpillFiles
 from raytrade.rules import rule_of
 from raytrade.storage.durable import next_indexes
+from raytrade.storage.postgres import PostgresSink, address_of
 from raytrade.storage.recovery import recover
+from raytrade.storage.remote import Place, Uploader
 from raytrade.storage.retention import prune
 from raytrade.storage.sink import ParquetSink, SinkSettings
 
@@ -66,6 +69,10 @@ class RecorderPlan(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: bool = False
     retention_days: int = 0
     """Older days are removed; 0 keeps all."""
+    target: str = ""
+    """Where what is closed is carried: a URI."""
+    database: str = ""
+    """Where it is copied to as well: see `raytrade.storage.postgres.address_of`."""
 
 
 class Recorder:
@@ -103,11 +110,23 @@ class Recorder:
         self._upstreams.set_writers(plan.dedups)
         self._go_on(plan.dedups)
         self._arrivals = self._sink.arrivals() if plan.arrivals else None
+        self._carriers = {name: Carrier(carried, self._note_carrier) for name, carried in _carried(plan).items()}
         self._writer.start()
         self._thread.start()
         self._feed = (
             ArrivalsFeed(plan.dedups, self._arrivals.cursors, self._fetched) if self._arrivals is not None else None
         )
+
+    def _note_carrier(self, problem: str) -> None:
+        """Say that the target does not take what is recorded, or does again (on the carrier's thread)."""
+        self._writer.post(self._tell_carrier, problem)
+
+    def _tell_carrier(self, problem: str) -> None:
+        incidents, now_ns = self._upstreams.incidents, self._writer.clock.now_ns()
+        if problem:
+            incidents.note(Incident.RECORDING_FAILED, now_ns, problem=problem)
+        else:
+            incidents.note(Incident.RECORDING_RESUMED, now_ns, directory=self.plan.target or "the database")
 
     def _fetched(self, blocks: list[bytes]) -> None:
         """Hand the blocks over and wait until they are taken (on the feed's thread)."""
@@ -205,6 +224,8 @@ class Recorder:
             self._tell(str(error), now_ns)
 
     def _prune(self, now_ns: Nanos) -> None:
+        if any(carrier.is_behind() for carrier in self._carriers.values()):
+            return
         if self.plan.retention_days and now_ns - self._pruned_ns >= PRUNE_EVERY_NS:
             self._pruned_ns = now_ns
             prune(Path(self.plan.directory), self.plan.retention_days, now_ns)
@@ -239,6 +260,7 @@ class Recorder:
             "disk_free_bytes": _free_bytes(self.plan.directory),
             "sink": msgspec.to_builtins(self._sink.counts),
             "arrivals": self._arrivals_status(),
+            "carried": {name: msgspec.to_builtins(carrier.counts) for name, carrier in self._carriers.items()},
             "coverage": msgspec.to_builtins(self._coverage),
         }
 
@@ -319,7 +341,8 @@ class Recorder:
         try:
             return status | dict(self._writer.call(self._files_status, timeout_s=FILES_TIMEOUT_S))
         except PipelineError:
-            return status | {"problem": "the disk does not answer", "sink": {}, "arrivals": {}, "coverage": {}}
+            nothing: dict[str, Any] = {"sink": {}, "arrivals": {}, "carried": {}, "coverage": {}}
+            return status | {"problem": "the disk does not answer"} | nothing
 
     def stop(self) -> str:
         """Write everything and end; gives the problem, or an empty text."""
@@ -328,10 +351,21 @@ class Recorder:
         self._thread.call(self._intake.push)
         self._writer.call(self._release, timeout_s=120)
         problem = self.flush() or str(self._writer.call(self._close, timeout_s=120))
+        for carrier in self._carriers.values():
+            problem = carrier.stop() or problem
         self._thread.stop()
         self._writer.stop()
         self._intake.close()
         return problem
+
+
+def _carried(plan: RecorderPlan) -> dict[str, Carried]:
+    carried: dict[str, Carried] = {}
+    if plan.target:
+        carried["target"] = Uploader(Path(plan.directory), Place(plan.target))
+    if plan.database:
+        carried["database"] = PostgresSink(Path(plan.directory), address_of(plan.database))
+    return carried
 
 
 def _recover(plan: RecorderPlan) -> str:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def run_sql(
     query: Annotated[str, typer.Argument(metavar="SELECT...", help="One statement of SQL (DuckDB).")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Directory of the recording.")],
+    data: Annotated[str, typer.Option("--data", metavar="DIR", help="Directory of the recording, or a URI.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
     skip_bad: SkipBad = False,

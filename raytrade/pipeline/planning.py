@@ -362,5 +362,7 @@ def _recorder(config: Config, part: RecorderConfig, standing: Standing) -> Recor
         busy_poll=config.links.spins("recorder"),
         sink=part.sink(),
         arrivals=part.arrivals,
+        target=part.target,
+        database=part.database,
         retention_days=int(part.retention.removesuffix("d") or 0),
     )

@@ -29,6 +29,7 @@ from raytrade.storage.decoding import LINE
 from raytrade.storage.merging import put_together
 from raytrade.storage.names import segments_in, start_of
 from raytrade.storage.quotes import bars_of, quotes_of, quotes_table
+from raytrade.storage.remote import is_uri, mirror
 from raytrade.storage.runs import Unit, place_gaps, runs_of
 from raytrade.storage.schema import GAPS
 from raytrade.storage.segments import SCHEMAS, Segment, read_gaps, read_segment, read_states, verify
@@ -437,11 +438,14 @@ _GAP_ORDER = ("ts_recv_ns", "instrument", "channel", "id_prev", "id_last", "epoc
 
 
 def open_recording(directory: str | PathLike[str], *, skip_bad: bool = False) -> Recording:
-    """Open the recording in a directory; see `Recording`.
+    """Open the recording in a directory, or at a URI (a copy of it in a cache: `raytrade.storage.remote`).
 
     Raises:
-        ConfigError: there is no such directory, or no recording in it.
+        ConfigError: there is no such directory or place, or no recording in it.
+        StorageError: what is at a URI cannot be fetched.
     """
+    if isinstance(directory, str) and is_uri(directory):
+        return Recording(mirror(directory), skip_bad=skip_bad)
     return Recording(Path(directory), skip_bad=skip_bad)
 
 
