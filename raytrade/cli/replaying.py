@@ -29,6 +29,7 @@ from raytrade.replay import EventPlayer, StreamHash
 from raytrade.rules import rule_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.faults import Faults, StreamFault, Views
+from raytrade.storage.memory import keep_memory
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.site import Site, View
 from raytrade.storage.source import RecordedEvent, TimedItem
@@ -109,6 +110,7 @@ def run_replay(  # noqa: PLR0913 - a command has its options
     player = None if strategy is None else _player(strategy, param or [], globs)
     if player is None and param:
         raise ConfigError("replay", "--param", "is of a strategy: name one with --strategy")
+    keep_memory()
     session = Session(player, with_hash=with_hash)
     is_plain = seen_as == ARBITRATED and not fault
     if is_plain and not with_hash and not pace.is_paced:
