@@ -80,6 +80,7 @@ def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
     from raytrade.core.instrument import Filter
     from raytrade.replay import EventPlayer
     from raytrade.rules import rule_of
+    from raytrade.storage.memory import keep_memory
     from raytrade.storage.recording import open_recording
     from raytrade.strategy import BaseStrategy, Context
     from raytrade.strategy.replay_engine import ReplayEngine
@@ -95,6 +96,7 @@ def play_raytrade(directory: Path, *, reads_touch: bool) -> dict[str, Any]:
             self.calls += 1
             book.top()
 
+    keep_memory()
     strategy = Reading() if reads_touch else Empty()
     engine = ReplayEngine("empty", strategy, Filter("*"), rule_of)
     player = EventPlayer(engine)

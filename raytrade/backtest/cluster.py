@@ -20,6 +20,7 @@ from raytrade.backtest.settings import BacktestSettings
 from raytrade.backtest.sweep import Outcome
 from raytrade.errors import PipelineError, RaytradeError
 from raytrade.pipeline.driver import join, start_node
+from raytrade.storage.memory import keep_memory
 from raytrade.storage.recording import Recording, open_recording
 
 WINDOW_PER_CPU = 2
@@ -54,6 +55,7 @@ def _recording(data: str) -> Recording:
 
 def _run_job(job: bytes) -> bytes:
     """Run one job in a worker; every answer is bytes, an error too."""
+    keep_memory()
     settings = msgspec.json.decode(job, type=BacktestSettings)
     try:
         return msgspec.json.encode(run(settings, _recording(settings.data)).without_curve())

@@ -72,6 +72,7 @@ def backtest(  # noqa: PLR0913 - a command has its options
     """
     from raytrade.backtest.settings import BacktestSettings
     from raytrade.backtest.sweep import grid as grid_of
+    from raytrade.storage.memory import keep_memory
 
     paper = PaperSettings(
         **_fees(fees or []),
@@ -96,6 +97,7 @@ def backtest(  # noqa: PLR0913 - a command has its options
         raise ConfigError("backtest", "--walk-forward", "chooses parameters: give at least one --grid")
     latencies = _latencies(latencies_ms) if report is not None else []
     _check_outputs(json_file, report)
+    keep_memory()
     session = _Session(settings, grid_of(settings, axes), latencies, walk_forward)
     with _executor(address, inline=inline or len(session.jobs) == 1) as run_jobs:
         session.run(run_jobs)

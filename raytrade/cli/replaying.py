@@ -29,6 +29,7 @@ from raytrade.replay import EventPlayer, StreamHash
 from raytrade.rules import rule_of
 from raytrade.storage.decoding import LINE
 from raytrade.storage.faults import Faults, StreamFault, Views
+from raytrade.storage.memory import keep_memory
 from raytrade.storage.recording import Recording, open_recording
 from raytrade.storage.site import Site, View
 from raytrade.storage.source import RecordedEvent, TimedItem
@@ -69,28 +70,47 @@ def run_replay(  # noqa: PLR0913 - a command has its options
     with_hash: Annotated[bool, typer.Option("--hash", help="Print a hash of the stream's content.")] = False,
     as_json: AsJson = False,
     skip_bad: SkipBad = False,
+    serve: Annotated[bool, typer.Option("--serve", help="As the venue's own websocket and REST, till Ctrl-C.")] = False,
+    host: Annotated[str, typer.Option(help="With --serve: address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="With --serve: port; 0 takes a free one.")] = 0,
+    clients: Annotated[int, typer.Option(help="With --serve: begin when so many have subscribed.")] = 1,
 ) -> None:
     """Play a recording again, all streams merged in the order of time; the same recording gives the same results.
 
     Times are ISO 8601 (UTC where no zone is given) or nanoseconds since 1970. --as LINE shows each event when that
     line had brought it, --as first when the first of all had (from the recorded arrivals); --as strategy:NAME lives a
-    strategy's journal again and fails if it orders anything else than it did.
+    strategy's journal again and fails if it orders anything else than it did. --serve speaks the venue's own protocol,
+    with every fault of `raytrade emulate`.
 
     Example: raytrade replay data --speed x10 --strategy my.py:Mine --param instrument=binance-spot:BTCUSDT
     """
     if seen_as.startswith(OF_STRATEGY):
         from raytrade.cli.reenacting import Wanted, reenact
 
-        given = {"--start": start, "--end": end, "--instruments": instruments, "--fault": fault, "--param": param}
-        _refuse({**given, "--speed": speed != "max"}, f"not together with --as {seen_as}: a journal is played whole")
+        given: dict[str, object] = {
+            "--start": start,
+            "--end": end,
+            "--instruments": instruments,
+            "--fault": fault,
+            "--param": param,
+        }
+        _refuse(given | {"--speed": speed != "max"}, f"not together with --as {seen_as}: a journal is played whole")
         reenact(Wanted(directory, seen_as.removeprefix(OF_STRATEGY), strategy or "", with_hash), as_json=as_json)
         return
     pace = Pace(speed)
     globs = instruments or ["*"]
     recording = open_recording(directory, skip_bad=skip_bad)
+    if serve:
+        from raytrade.cli.replay_server import Served, serve_recording
+
+        given = {"--strategy": strategy, "--hash": with_hash, "--json": as_json, "--as": seen_as != ARBITRATED}
+        _refuse(given | {"--param": param}, "not together with --serve")
+        how = Served(pace.factor, host, port, clients, tuple(fault or ()))
+        raise typer.Exit(serve_recording(recording, (start, end), globs, how))
     player = None if strategy is None else _player(strategy, param or [], globs)
     if player is None and param:
         raise ConfigError("replay", "--param", "is of a strategy: name one with --strategy")
+    keep_memory()
     session = Session(player, with_hash=with_hash)
     is_plain = seen_as == ARBITRATED and not fault
     if is_plain and not with_hash and not pace.is_paced:
@@ -150,6 +170,11 @@ class Pace:
             raise ConfigError("replay", "--speed", f"{speed}: write max, real or xN, as in x10")
         self._factor = None if speed == "max" else 1.0 if factor is None else float(factor[1])
         self._waiter = Waiter()
+
+    @property
+    def factor(self) -> float:
+        """How many times as fast as it was recorded; 0: as fast as it goes."""
+        return self._factor or 0.0
 
     @property
     def is_paced(self) -> bool:

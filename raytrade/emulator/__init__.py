@@ -8,6 +8,7 @@ it is there to check.
 from .faults import GRAMMAR, KINDS, FaultRule, parse_fault, parse_faults
 from .journal import FaultRecord, TrueBook, Truth
 from .running import EmulatorThread, run_in_thread, serve
+from .scripted_feed import Script, ScriptStep
 from .server import Emulator
 from .settings import EmulatorSettings
 from .venues import DIALECTS
@@ -24,6 +25,8 @@ __all__ = [
     "EmulatorThread",
     "FaultRecord",
     "FaultRule",
+    "Script",
+    "ScriptStep",
     "TrueBook",
     "Truth",
     "parse_fault",

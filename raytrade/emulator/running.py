@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Self, TypeVar
 
 from .journal import Truth
+from .scripted_feed import Script
 from .server import Emulator
 from .settings import EmulatorSettings
 
@@ -25,12 +26,14 @@ CALL_S_MAX = 30.0
 class EmulatorThread:
     """An emulator with an event loop of its own; its methods may be called from any thread."""
 
-    def __init__(self, settings: EmulatorSettings) -> None:
+    def __init__(self, settings: EmulatorSettings, script: Script | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
         self._thread.start()
         try:
-            self._emulator = asyncio.run_coroutine_threadsafe(self._open(settings), self._loop).result(CALL_S_MAX)
+            self._emulator = asyncio.run_coroutine_threadsafe(self._open(settings, script), self._loop).result(
+                CALL_S_MAX
+            )
         except BaseException:
             self._close_loop()
             raise
@@ -102,8 +105,8 @@ class EmulatorThread:
         self.stop()
 
     @staticmethod
-    async def _open(settings: EmulatorSettings) -> Emulator:
-        emulator = Emulator(settings)
+    async def _open(settings: EmulatorSettings, script: Script | None) -> Emulator:
+        emulator = Emulator(settings, script)
         await emulator.start()
         return emulator
 
@@ -123,26 +126,26 @@ class EmulatorThread:
         self._loop.close()
 
 
-def run_in_thread(settings: EmulatorSettings) -> EmulatorThread:
+def run_in_thread(settings: EmulatorSettings, script: Script | None = None) -> EmulatorThread:
     """Start an emulator in a thread; it listens when this returns.
 
     Raises:
         ConfigError: the port is taken, or the capture or journal cannot be opened.
     """
-    return EmulatorThread(settings)
+    return EmulatorThread(settings, script)
 
 
-def serve(settings: EmulatorSettings) -> int:
+def serve(settings: EmulatorSettings, script: Script | None = None) -> int:
     """Run an emulator until Ctrl-C, SIGTERM or `settings.seconds`; return the exit status.
 
     Raises:
         ConfigError: the port is taken, or the capture or journal cannot be opened.
     """
-    return asyncio.run(_serve(settings))
+    return asyncio.run(_serve(settings, script))
 
 
-async def _serve(settings: EmulatorSettings) -> int:
-    emulator = Emulator(settings)
+async def _serve(settings: EmulatorSettings, script: Script | None) -> int:
+    emulator = Emulator(settings, script)
     await emulator.start()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

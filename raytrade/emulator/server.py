@@ -27,6 +27,7 @@ from .feed import Feed
 from .journal import Journal, Truth
 from .link import Link
 from .pace import Pace
+from .scripted_feed import Script, ScriptedFeed
 from .settings import EmulatorSettings
 from .synthetic_feed import SyntheticFeed
 
@@ -36,8 +37,10 @@ MESSAGE_BYTES_MAX = 1 << 20
 class Emulator:
     """Speaks a venue's protocol on one port, from `start()` to `stop()`."""
 
-    def __init__(self, settings: EmulatorSettings) -> None:
+    def __init__(self, settings: EmulatorSettings, script: Script | None = None) -> None:
+        """`script`: what to serve instead of a synthetic market."""
         self.settings = settings
+        self._script = script
         self.port = settings.port
         self._journal = Journal(settings.venue or "capture", settings.journal)
         self._feed: Feed = self._make_feed()
@@ -175,6 +178,8 @@ class Emulator:
         }
 
     def _make_feed(self) -> Feed:
+        if self._script is not None:
+            return ScriptedFeed(self.settings, self._journal, self._script)
         if not self.settings.capture:
             return SyntheticFeed(self.settings, self._journal)
         feed = CaptureFeed(self.settings, self._journal)

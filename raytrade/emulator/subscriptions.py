@@ -91,6 +91,14 @@ class Subscriptions:
             deliveries.append((links, self._dialect.update(topic, shown, book, time_ns)))
         return step, deliveries
 
+    def trades(self, step: Step, time_ns: int) -> list[Delivery]:
+        """Print a step's trade alone."""
+        groups = self._groups[step.symbol].items()
+        if step.trade is None:
+            return []
+        wanted = [(topic, links) for topic, links in groups if topic.channel is Channel.TRADES]
+        return [(links, self._dialect.trade(topic, step.trade, time_ns)) for topic, links in wanted]
+
     def flush(self) -> None:
         """Send the windows that are still open, as the stream ends."""
         for (number, topic), merger in self._mergers.items():

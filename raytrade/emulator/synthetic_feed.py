@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from .dialect import (
     Channel,
@@ -41,17 +42,7 @@ class SyntheticFeed:
         self._dialect: Dialect = DIALECTS[settings.venue](settings.symbols)
         traits = self.traits = self._dialect.traits
         self.ping_every_s = traits.ping_every_s
-        self._market = Market(
-            MarketSettings(
-                symbols=settings.symbols,
-                seed=settings.seed,
-                levels=settings.levels,
-                depth=settings.depth,
-                trades_share=settings.trades_share,
-                id_rule=traits.id_rule,
-                is_touched=traits.is_touched,
-            )
-        )
+        self._market = self._make_market()
         for symbol, book in self._market.books.items():
             journal.add_symbol(symbol, book.id_last)
         self._subscriptions = Subscriptions(self._dialect, self._market, settings.skew_windows)
@@ -65,6 +56,21 @@ class SyntheticFeed:
         self._beat_s = 0.0
         self._beats = 0
         self._posted_at_beat = 0
+
+    def _make_market(self) -> Any:
+        """Give what has true `books` and counts its `steps_made`: here a market that draws steps."""
+        settings = self._settings
+        return Market(
+            MarketSettings(
+                symbols=settings.symbols,
+                seed=settings.seed,
+                levels=settings.levels,
+                depth=settings.depth,
+                trades_share=settings.trades_share,
+                id_rule=self.traits.id_rule,
+                is_touched=self.traits.is_touched,
+            )
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -192,7 +198,7 @@ class SyntheticFeed:
             return 0.0
         base_s, base_steps = self._pace_base
         rate = self._settings.rate * len(self._settings.symbols)
-        next_s = base_s + (self._market.steps_made + 1 - base_steps) / rate
+        next_s: float = base_s + (self._market.steps_made + 1 - base_steps) / rate
         return max(next_s - now_s, 0.0)
 
     def _advance_burst(self, now_s: float) -> None:
