@@ -31,6 +31,10 @@ class Incident(StrEnum):
     STALLED = "stalled"
     SNAPSHOT_ASKED = "snapshot_asked"
     STRATEGY_STOPPED = "strategy_stopped"
+    TAKEN_OVER = "taken_over"
+    FENCED = "fenced"
+    EPOCH_GRANTED = "epoch_granted"
+    JOURNAL_FAILED = "journal_failed"
     RECORDING_FAILED = "recording_failed"
     RECORDING_RESUMED = "recording_resumed"
 
