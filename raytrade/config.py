@@ -182,8 +182,8 @@ class StrategyConfig(_Section):
     directory of its own host, or with `true` in ``journal`` below the first recorder's; at most `journal_mb`.
     `warmup` (``15min``, ``90s``, ``2h``) shows it that much of the recording in `history` first (the first recorder's
     directory if left out, which must be on its host), then goes on live behind the last recorded id.
-    `standby`: run it twice, on different nodes where there are any, of which one trades, through a gateway of its own; the
-    gateway keeps orders, fills and the strategy's state under `state` of its host. Not together with the last two.
+    `standby`: run it twice, on different nodes where there are any, of which one trades, through a gateway of its own;
+    that keeps orders, fills and the strategy's state under `state` of its host. Not together with the last two.
     """
 
     name: Name

@@ -174,9 +174,8 @@ class StrategyActor:
             self._mail.send(self._gateway, "receive_call", msgspec.msgpack.encode(call))
 
     def _can_trade(self) -> bool:
-        """Tell whether every book that was heard of can be used."""
-        books = self._engine.books.values()
-        return bool(books) and all(book.state is BookState.LIVE for book in books)
+        """Tell whether the stream is followed: a book that cannot be used just now keeps nobody from trading others."""
+        return bool(self._upstreams.up()) and any(book.state is BookState.LIVE for book in self._engine.books.values())
 
     def _hear(self, data: bytes) -> None:
         """Take a word of the gateway."""
