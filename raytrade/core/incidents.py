@@ -29,6 +29,7 @@ class Incident(StrEnum):
     GAP = "gap"
     RESYNCED = "resynced"
     STALLED = "stalled"
+    LINE_DISAGREES = "line_disagrees"
     SNAPSHOT_ASKED = "snapshot_asked"
     STRATEGY_STOPPED = "strategy_stopped"
     TAKEN_OVER = "taken_over"
