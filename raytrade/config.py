@@ -182,6 +182,8 @@ class StrategyConfig(_Section):
     directory of its own host, or with `true` in ``journal`` below the first recorder's; at most `journal_mb`.
     `warmup` (``15min``, ``90s``, ``2h``) shows it that much of the recording in `history` first (the first recorder's
     directory if left out, which must be on its host), then goes on live behind the last recorded id.
+    `standby`: run it twice, on different nodes where there are any, of which one trades, through a gateway of its own;
+    that keeps orders, fills and the strategy's state under `state` of its host. Not together with the last two.
     """
 
     name: Name
@@ -195,12 +197,24 @@ class StrategyConfig(_Section):
     journal_mb: int = Field(default=1024, ge=1, le=1_000_000)
     warmup: str = Field(default="", pattern=r"^([1-9]\d{0,5}(s|min|h))?$")
     history: str = ""
+    standby: bool = False
+    state: str = ""
 
     @property
     def warmup_s(self) -> int:
         """Give the span of history in seconds."""
         number = self.warmup.rstrip("sminh")
         return int(number) * _SECONDS[self.warmup[len(number) :]] if number else 0
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> StrategyConfig:
+        if self.standby and (self.journal or self.warmup):
+            raise ValueError("standby: a strategy with a standby has neither a journal nor a warm-up")
+        return self
+
+    def replicas(self) -> list[str]:
+        """Give the names of its copies, the first one first."""
+        return [self.name, f"{self.name}-standby"] if self.standby else [self.name]
 
 
 class RecorderConfig(_Section):
@@ -325,7 +339,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
         for kind, names in (
-            ("strategies", [part.name for part in self.strategies]),
+            ("strategies", [name for part in self.strategies for name in part.replicas()]),
             ("recorders", [part.name for part in self.recorders]),
         ):
             twice = _first_twice(names)

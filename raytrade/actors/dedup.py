@@ -14,6 +14,7 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration.disagreement import Disagreements
 from raytrade.arbitration.silence import REVIEW_NS, SilenceWatch
 from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
@@ -72,6 +73,7 @@ class Dedup:
         self._arrivals = ArrivalLog(plan.name, secrets.randbits(62) | 1) if plan.arrivals else None
         self._refused: dict[str, str] = {}
         self._silence = SilenceWatch()
+        self._disagreements = Disagreements()
         self._reviewed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
         template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
@@ -92,6 +94,9 @@ class Dedup:
         if now_ns - self._reviewed_ns >= REVIEW_NS:
             self._reviewed_ns = now_ns
             self._watch_silence(now_ns)
+            for found in self._disagreements.review(self._arbiter.statistics(), now_ns):
+                said: dict[str, Any] = {"line": found.line, "instrument": found.instrument, "count": found.count}
+                self._upstreams.incidents.note(Incident.LINE_DISAGREES, now_ns, **said)
         self._publisher.pump(now_ns)
         for note in self._publisher.notes():
             _log.warning("%s: %s", self.plan.name, note)

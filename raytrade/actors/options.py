@@ -10,17 +10,19 @@ import ray
 
 from raytrade.actors.collector import Collector, CollectorPlan
 from raytrade.actors.dedup import Dedup, DedupPlan
+from raytrade.actors.gateway import GatewayActor, GatewayPlan
 from raytrade.actors.recorder import Recorder, RecorderPlan
 from raytrade.actors.strategy import StrategyActor, StrategyPlan
 from raytrade.actors.upstreams import NAMESPACE
 
-ActorPlan = CollectorPlan | DedupPlan | RecorderPlan | StrategyPlan
+ActorPlan = CollectorPlan | DedupPlan | RecorderPlan | StrategyPlan | GatewayPlan
 
 _CLASSES: dict[type, type] = {
     CollectorPlan: Collector,
     DedupPlan: Dedup,
     RecorderPlan: Recorder,
     StrategyPlan: StrategyActor,
+    GatewayPlan: GatewayActor,
 }
 
 

@@ -150,7 +150,7 @@ class Upstreams:
 
     def tick(self, now_ns: Nanos) -> None:
         """Open what is not open; tell what was lost; looks at most every `LOOK_NS`, however often it is called."""
-        if now_ns - self._ticked_ns < LOOK_NS and not self._results and not self._is_eager:
+        if 0 <= now_ns - self._ticked_ns < LOOK_NS and not self._results and not self._is_eager:
             return
         self._is_eager = False
         while self._results:

@@ -257,12 +257,19 @@ class Standby:
 
     def _switch_any(self, now_ns: Nanos) -> None:
         """The lead has just been lost: go over to any good standby, at once if one is equal or ahead."""
-        good = [line for line, track in self._lines.items() if track.is_good]
-        for line in sorted(good, key=lambda line: -self._lines[line].book.ts_venue_ns):
+        good = self._good()
+        for line in sorted(good, key=lambda line: (self._distrust(line), -self._lines[line].book.ts_venue_ns)):
             if self._switch(line):
                 return
         if not good:
             self._lose(now_ns)
+
+    def _good(self) -> list[str]:
+        """Give the lines whose own book is whole, those that contradicted others last."""
+        return sorted((line for line, track in self._lines.items() if track.is_good), key=self._distrust)
+
+    def _distrust(self, line: str) -> int:
+        return self._lines[line].counts.disagreements
 
     def _switch(self, line: str) -> bool:
         """Go over to the line if its book equals the one last given out, or is ahead of it."""
@@ -326,9 +333,8 @@ class Standby:
         """No standby came to the state last given out in time: take one of the same time, else it is a gap."""
         left = self._left
         assert left is not None
-        for line, track in self._lines.items():
-            if not track.is_good:
-                continue
+        for line in self._good():
+            track = self._lines[line]
             difference = difference_of(left, track.book)
             if not any(difference):
                 self._follow(line)

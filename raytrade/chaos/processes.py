@@ -19,6 +19,7 @@ TITLES = {
     "collector": "ray::Collector",
     "dedup": "ray::Dedup",
     "strategy": "ray::StrategyActor",
+    "gateway": "ray::GatewayActor",
     "recorder": "ray::Recorder",
     "supervisor": "ray::Supervisor",
 }

@@ -29,8 +29,13 @@ class Incident(StrEnum):
     GAP = "gap"
     RESYNCED = "resynced"
     STALLED = "stalled"
+    LINE_DISAGREES = "line_disagrees"
     SNAPSHOT_ASKED = "snapshot_asked"
     STRATEGY_STOPPED = "strategy_stopped"
+    TAKEN_OVER = "taken_over"
+    FENCED = "fenced"
+    EPOCH_GRANTED = "epoch_granted"
+    JOURNAL_FAILED = "journal_failed"
     RECORDING_FAILED = "recording_failed"
     RECORDING_RESUMED = "recording_resumed"
 

@@ -75,6 +75,10 @@ class Publisher:
         self._slow_ns: dict[str, Nanos] = {}
         self._notes: list[str] = []
         self._refused: dict[str, str] = {}
+        self._rests_at = -1
+        """The ring's end when `due_ns` found no link that waits for its reader: until `_rests_until_ns`, or until the
+        ring or the links change, there is nothing to do. -1: look at every link."""
+        self._rests_until_ns: Nanos | None = None
 
     def append(self, messages: list[Message]) -> None:
         """Take what is to go out."""
@@ -84,6 +88,7 @@ class Publisher:
 
     def open(self, wish: OpenLink, lane: Lane, now_ns: Nanos) -> None:
         """Open a link; an earlier one of the same reader is closed."""
+        self._rests_at = -1
         for link, (writer, _) in list(self._links.items()):
             if writer.wish.reader == wish.reader:
                 self._close(link)
@@ -131,11 +136,15 @@ class Publisher:
             self._close(link)
 
     def _close(self, link: int) -> None:
+        self._rests_at = -1
         _, lane = self._links.pop(link)
         lane.close()
 
     def pump(self, now_ns: Nanos) -> None:
         """Send what is due."""
+        if self._rests_at == self.ring.end and (self._rests_until_ns is None or now_ns < self._rests_until_ns):
+            return
+        self._rests_at = -1
         for link, (writer, lane) in list(self._links.items()):
             for _ in range(BATCHES_AT_ONCE_MAX):
                 data = writer.cut(self._images, now_ns)
@@ -161,8 +170,14 @@ class Publisher:
 
     def due_ns(self) -> Nanos | None:
         """When `pump` has something to do."""
-        due = [at for at in (writer.due_ns() for writer, _ in self._links.values()) if at is not None]
-        return min(due) if due else None
+        if self._rests_at == self.ring.end:
+            return self._rests_until_ns
+        due = [writer.due_ns() for writer, _ in self._links.values()]
+        times = [at for at in due if at is not None]
+        self._rests_until_ns = min(times) if times else None
+        if len(times) == len(due):
+            self._rests_at = self.ring.end
+        return self._rests_until_ns
 
     def close(self) -> None:
         """Close all links."""

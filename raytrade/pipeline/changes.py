@@ -7,7 +7,7 @@ from typing import Any
 
 from raytrade.config import Config, RecorderConfig, StrategyConfig
 from raytrade.errors import ConfigError
-from raytrade.pipeline.planning import dedup_bases, keeps_arrivals, recorder_base, strategy_base
+from raytrade.pipeline.planning import dedup_bases, keeps_arrivals, recorder_base, strategy_bases
 from raytrade.pipeline.shares import shares_of
 
 FIXED = (("dedup", "shards"), ("collectors", "service_timeout_s"), ("collectors", "egress"), ("links", ""))
@@ -46,7 +46,7 @@ def replaced(old: Config, new: Config) -> list[str]:
     names = [share.name for share in shares_of(new) if before.get(share.name, share.endpoint) != share.endpoint]
     if keeps_arrivals(old) is not keeps_arrivals(new):
         names += dedup_bases(new)
-    names += [strategy_base(new, name) for name in _changed(old.strategies, new.strategies)]
+    names += [base for name in _changed(old.strategies, new.strategies) for base in strategy_bases(new, name)]
     names += [recorder_base(new, name) for name in _changed(old.recorders, new.recorders)]
     return names
 

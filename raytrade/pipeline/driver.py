@@ -263,7 +263,7 @@ def _wait_linked(handle: Any) -> None:
     for _ in range(LINK_POLLS):
         actors = dict(_get(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
         dedups = {name for name, actor in actors.items() if actor.get("role") == "dedup"}
-        consumers = [actor for actor in actors.values() if actor.get("role") in ("strategy", "recorder")]
+        consumers = [actor for actor in actors.values() if actor.get("role") in ("strategy", "recorder", "gateway")]
         if all(dedups <= set(actor["up"]) for actor in consumers):
             return
         patience.wait(LINK_POLL_S)

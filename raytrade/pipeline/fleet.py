@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from raytrade.actors.collector import BudgetPlan, CollectorPlan, CollectorWork, LinePlan
 from raytrade.actors.collector import Held as HeldLine
 from raytrade.actors.dedup import DedupPlan
+from raytrade.actors.gateway import GatewayPlan
 from raytrade.actors.options import ActorPlan, create
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
@@ -28,6 +29,7 @@ from raytrade.pipeline.problems import state_of
 
 ASK_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 120.0
+CONSUMERS = ("strategy", "recorder", "gateway")
 RETELL_NS = 3 * SECOND
 """An actor that Ray has started anew follows its first plan again: what has changed since is told again so often."""
 NO_BUDGET = BudgetPlan(1)
@@ -54,7 +56,10 @@ class Fleet:
         self._lines: dict[str, list[LinePlan]] = {}
         self._settled: dict[str, list[LinePlan]] | None = None
         self._told: dict[str, object] = {}
+        self._gateways: dict[str, str] = {}
         self._told_ns: Nanos = 0
+        self._handed: dict[str, bytes] = {}
+        """What gateways that had to end first have handed over, by base."""
 
     def names(self, role: Role) -> list[str]:
         """Give the actors of a role, wanted or still there."""
@@ -77,8 +82,16 @@ class Fleet:
         plan = placement.plan
         if isinstance(plan, CollectorPlan) and self._lines:
             plan = msgspec.structs.replace(plan, is_late=True)
+        if isinstance(plan, StrategyPlan) and self._predecessors(name, placement.base):
+            plan = msgspec.structs.replace(plan, is_late=True)
         handle = create(plan, {NODE_ID: placement.node.node_id})
         self.actors[name] = Running(handle, placement.base, placement.node.node_id, placement.plan)
+        if placement.base in self._handed:
+            handle.take_over.remote(self._handed.pop(placement.base))
+
+    def _predecessors(self, name: str, base: str) -> list[str]:
+        """Give the other generations of an actor that are still there."""
+        return [one for one, running in self.actors.items() if running.base == base and one != name]
 
     def steer(self, placements: list[Placement], nodes: list[Node], now_ns: Nanos) -> None:
         """Move lines, tell everybody of everybody, and end what is replaced."""
@@ -91,7 +104,12 @@ class Fleet:
         self._retire({node.node_id: node for node in nodes})
 
     def must_wait(self, placement: Placement, nodes: list[Node]) -> bool:
-        """Tell whether a recorder must wait: two on one host cannot write into one directory at a time."""
+        """Tell whether an actor must wait for the end of its predecessor: it has what only one may have at a time.
+
+        That is the account of a gateway, and of a recorder its directory, where both are on one host.
+        """
+        if isinstance(placement.plan, GatewayPlan):
+            return bool(self._predecessors(placement.plan.name, placement.base))
         addresses = {node.node_id: node.address for node in nodes}
         return any(
             running.base == placement.base
@@ -150,6 +168,8 @@ class Fleet:
         if now_ns - self._told_ns >= RETELL_NS:
             self._told_ns = now_ns
             self._told.clear()
+            self._gateways.clear()
+            self._begin_orphans()
         dedups = self.followed()
         for name, running in self.actors.items():
             news, first = self._news(name, running.plan, dedups)
@@ -162,6 +182,22 @@ class Fleet:
                     case _:
                         running.handle.set_dedups.remote(news)
             self._told[name] = news
+            self._tell_gateway(name, running)
+
+    def _tell_gateway(self, name: str, running: Running) -> None:
+        """Tell a replica of a strategy the present generation of its gateway."""
+        placement = self._placements.get(name)
+        plan = running.plan if placement is None else placement.plan
+        first = running.plan.gateway if isinstance(running.plan, StrategyPlan) else ""
+        if isinstance(plan, StrategyPlan) and self._gateways.get(name, first) != plan.gateway:
+            running.handle.set_gateway.remote(plan.gateway)
+            self._gateways[name] = plan.gateway
+
+    def _begin_orphans(self) -> None:
+        """A strategy in another one's place need not wait once that is gone; to one that has begun it is nothing."""
+        for name, running in self.actors.items():
+            if self.role_of(name) == "strategy" and "~" in name and not self._predecessors(name, running.base):
+                running.handle.take_over.remote(b"")
 
     def _news(self, name: str, plan: ActorPlan | None, dedups: list[str]) -> tuple[object, object]:
         """Give what an actor must know now, and what it was started with."""
@@ -170,7 +206,7 @@ class Fleet:
                 return self._work(name), plan.work
             case DedupPlan(), _:
                 return self.names("collector"), sorted(plan.collectors)
-            case ((StrategyPlan() | RecorderPlan()), _):
+            case ((StrategyPlan() | RecorderPlan() | GatewayPlan()), _):
                 return dedups, sorted(plan.dedups)
             case _, "collector":
                 return self._work(name), None
@@ -214,7 +250,7 @@ class Fleet:
             if problem:
                 self.waiting[name] = problem
             else:
-                self.end(name)
+                self._replace(name, successor)
         for name, lines in self._lines.items():
             placement = self._placements.get(name)
             wanted = placement.plan.lines if placement and isinstance(placement.plan, CollectorPlan) else []
@@ -235,17 +271,36 @@ class Fleet:
             drained = ask_all({name: running.handle.is_drained}).get(name, True)
             return "" if is_empty and drained else "hands on what it has"
         addresses = {node_id: node.address for node_id, node in nodes.items()}
-        if successor is None or self._shares_files(running, successor, addresses):
+        if successor is None or role == "gateway" or self._shares_files(running, successor, addresses):
             return ""
         writers = set(self.names("collector" if role == "dedup" else "dedup"))
-        readers = {one for one in self.actors if self.role_of(one) in ("strategy", "recorder")}
+        readers = {one for one in self.actors if self.role_of(one) in CONSUMERS}
         if can_replace(successor.plan.name, name, role, standbys, writers, readers):
             return ""
         return f"runs until {successor.plan.name} on {successor.node.node_id[:8]} can take its place"
 
+    def _replace(self, name: str, successor: Placement | None) -> None:
+        """End an actor; a strategy or a gateway gives what it has to the one in its place.
+
+        A strategy that is another one now, or has other parameters, begins anew.
+        """
+        running, role = self.actors[name], self.role_of(name)
+        handed: object = None
+        if successor is not None and role in ("strategy", "gateway") and _is_same(running.plan, successor.plan):
+            handed = ask(running.handle, "hand_over")
+        if isinstance(handed, bytes):
+            self._forget(name)
+        else:
+            self.end(name)
+        data = handed if isinstance(handed, bytes) else b""
+        if successor is not None and role == "gateway":
+            self._handed[successor.base] = data
+        elif successor is not None and role == "strategy" and successor.plan.name in self.actors:
+            self.actors[successor.plan.name].handle.take_over.remote(data)
+
     def end(self, name: str) -> None:
         """Stop an actor; a recorder's files are complete then."""
-        if self.role_of(name) in ("strategy", "recorder"):
+        if self.role_of(name) in CONSUMERS:
             ask(self.actors[name].handle, "stop", STOP_TIMEOUT_S)
         self._forget(name)
 
@@ -253,6 +308,19 @@ class Fleet:
         ray.kill(self.actors.pop(name).handle)
         self._lines.pop(name, None)
         self._told.pop(name, None)
+        self._gateways.pop(name, None)
+
+
+def _is_same(old: ActorPlan | None, new: ActorPlan) -> bool:
+    """Tell whether a strategy goes on elsewhere: it is the same one, and has neither a journal nor a warm-up.
+
+    Of one that was found running that is not known here.
+    """
+    if not isinstance(old, StrategyPlan) or not isinstance(new, StrategyPlan):
+        return True
+    if new.journal or new.warmup is not None:
+        return False
+    return (old.strategy, old.params) == (new.strategy, new.params)
 
 
 def ask(handle: Any, method: str, timeout_s: float = 5.0) -> Any:

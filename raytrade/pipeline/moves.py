@@ -13,7 +13,7 @@ from raytrade.core.events import Channel
 Lines = Mapping[str, list[LinePlan]]
 """The lines by collector."""
 Stream = tuple[str, str, Channel]
-Role = Literal["collector", "dedup", "strategy", "recorder"]
+Role = Literal["collector", "dedup", "strategy", "recorder", "gateway"]
 
 
 def streams_of(line: LinePlan) -> frozenset[Stream]:

@@ -10,6 +10,7 @@ import msgspec
 
 from raytrade.actors.collector import CollectorPlan, LinePlan
 from raytrade.actors.dedup import DedupPlan
+from raytrade.actors.gateway import GatewayPlan
 from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
@@ -99,9 +100,7 @@ def plan_what_fits(config: Config, nodes: list[Node], standing: Standing | None 
     collectors = _collectors(config, places)
     placements = _dedups(config, places, [placement.plan.name for placement in collectors])
     for strategy in config.strategies:
-        fitting = places.fitting(strategy.labels, f"strategies.{strategy.name}.labels")
-        base = strategy_base(config, strategy.name)
-        placements += places.choose(_strategy(config, strategy, standing), base, fitting, strategy.name, set())
+        placements += _strategies(config, strategy, places)
     placements += _recorders(config, places, standing)
     return Plan(placements + collectors, places.problems, places.degraded)
 
@@ -294,14 +293,59 @@ def strategy_base(config: Config, name: str) -> str:
     return f"{config.name}-strategy-{name}"
 
 
+def gateway_base(config: Config, name: str) -> str:
+    """Give the name of the gateway of a strategy with a standby, in its first generation."""
+    return f"{config.name}-gateway-{name}"
+
+
+def strategy_bases(config: Config, name: str) -> list[str]:
+    """Give the names of all actors of a strategy, as far as it is configured, in their first generation."""
+    part = next((part for part in config.strategies if part.name == name), None)
+    if part is None or not part.standby:
+        return [strategy_base(config, name)]
+    return [*(strategy_base(config, one) for one in part.replicas()), gateway_base(config, name)]
+
+
 def recorder_base(config: Config, name: str) -> str:
     """Give the name of a recorder's actor in its first generation."""
     return f"{config.name}-recorder-{name}"
 
 
-def _strategy(config: Config, part: StrategyConfig, standing: Standing) -> StrategyPlan:
+def _strategies(config: Config, part: StrategyConfig, places: _Places) -> list[Placement]:
+    """Place a strategy; one with a standby three times in different domains, if there are as many."""
+    key, standing = f"strategies.{part.name}", places.standing
+    fitting = places.fitting(part.labels, f"{key}.labels")
+    bases = {name: strategy_base(config, name) for name in part.replicas()}
+    plans: dict[str, ActorPlan] = {name: _strategy(config, part, base, standing) for name, base in bases.items()}
+    if part.standby:
+        places.require_domains(f"{key}.standby", 2, len({places.domain(node) for node in fitting}), fitting)
+        name = f"{part.name}-gateway"
+        bases[name], plans[name] = gateway_base(config, part.name), _gateway(config, part, standing)
+    held = [places.held(plan.name, fitting) for plan in plans.values()]
+    taken = {places.domain(node) for node in held if node is not None}
+    placements: list[Placement] = []
+    for name, plan in plans.items():
+        placed = places.choose(plan, bases[name], fitting, name, taken)
+        taken |= {places.domain(placement.node) for placement in placed}
+        placements += placed
+    return placements
+
+
+def _gateway(config: Config, part: StrategyConfig, standing: Standing) -> GatewayPlan:
+    return GatewayPlan(
+        name=standing.named(gateway_base(config, part.name)),
+        dedups=dedup_names(config, standing),
+        filters=tuple(part.subscribe),
+        same_node=config.links.same_node,
+        paper=part.paper.settings(),
+        directory=part.state,
+    )
+
+
+def _strategy(config: Config, part: StrategyConfig, base: str, standing: Standing) -> StrategyPlan:
     return StrategyPlan(
-        name=standing.named(strategy_base(config, part.name)),
+        name=standing.named(base),
+        gateway=standing.named(gateway_base(config, part.name)) if part.standby else "",
         dedups=dedup_names(config, standing),
         strategy=part.strategy,
         params=part.params,

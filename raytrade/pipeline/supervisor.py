@@ -24,7 +24,7 @@ from raytrade.pipeline import desired
 from raytrade.pipeline.changes import describe, merged, replaced
 from raytrade.pipeline.fleet import STOP_TIMEOUT_S, Fleet, ask
 from raytrade.pipeline.moves import Role
-from raytrade.pipeline.planning import Node, Placement, Plan, Standing, plan_what_fits, strategy_base
+from raytrade.pipeline.planning import Node, Placement, Plan, Standing, plan_what_fits, strategy_base, strategy_bases
 from raytrade.pipeline.problems import reason_of, state_of
 from raytrade.pipeline.watcher import Watcher
 from raytrade.transport.clock import SystemClock
@@ -337,12 +337,14 @@ class Supervisor:
 
     def _take_off(self, name: str) -> str:
         actor = self._standing().named(strategy_base(self.config, name))
+        actors = [self._standing().named(base) for base in strategy_bases(self.config, name)]
         kept = [part for part in self.config.strategies if part.name != name]
         self._change(self.config.model_copy(update={"strategies": kept}))
         with self._lock:
-            self._retries.pop(actor, None)
-            if actor in self._fleet.actors:
-                self._fleet.end(actor)
+            for one in actors:
+                self._retries.pop(one, None)
+                if one in self._fleet.actors:
+                    self._fleet.end(one)
         return actor
 
     def status(self) -> dict[str, Any]:
@@ -405,7 +407,7 @@ class Supervisor:
 
     def _drain(self) -> list[str]:
         problems = []
-        roles: tuple[Role, ...] = ("collector", "recorder", "strategy")
+        roles: tuple[Role, ...] = ("collector", "recorder", "strategy", "gateway")
         for role in roles:
             if role == "recorder":
                 self._wait_drained()

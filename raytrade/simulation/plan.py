@@ -30,7 +30,7 @@ CLASSES = {
 LINE_FAULTS = ("drop", "duplicate", "reorder", "delay", "corrupt", "cut", "stall", "blackout")
 ACTOR_FAULTS = ("clock", "crash", "step", "pause", "slow_disk", "full_disk", "slow_consumer")
 OTHER_FAULTS = ("rest", "link", "partition", *ACTOR_FAULTS)
-CHANGES = (98, 115)
+CHANGES = (80, 92)
 """Changes of each venue while faults are at work, from and to."""
 FAULTS_MIN = 5
 FAULTS_MAX = 10

@@ -27,7 +27,7 @@ WARM_UP_NS = 300 * MILLISECOND
 CALM_INTERVAL_NS = 400 * MILLISECOND
 """Time between changes of a venue after the faults."""
 REST_NS = 3 * SECOND
-BURST = 60
+BURST = 20
 """Changes of each venue in the moment before it falls quiet."""
 BOOK_CHECK_EVERY = 8
 ARBITERS = ArbiterSettings()

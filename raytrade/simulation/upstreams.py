@@ -16,6 +16,7 @@ from raytrade.simulation.actor import Actor
 FRESH_EVERY_NS = SECOND
 AWAY_NS = 300 * MILLISECOND
 LINK_BITS = 62
+LOOK_NS = 20 * MILLISECOND
 
 
 class SimUpstreams:
@@ -34,10 +35,14 @@ class SimUpstreams:
         self._opening: set[str] = set()
         self._fresh_ns: dict[str, Nanos] = {}
         self._ticked_ns: Nanos = 0
+        self._is_eager = True
         self.is_paused = False
 
     def tick(self, now_ns: Nanos) -> None:
-        """Open what is not open; tell what was lost."""
+        """Open what is not open; tell what was lost; looks at most every `LOOK_NS`, however often it is called."""
+        if 0 <= now_ns - self._ticked_ns < LOOK_NS and not self._is_eager:
+            return
+        self._is_eager = False
         away_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
         for name, reader in self._readers.items():
             if away_ns > AWAY_NS or self.is_paused:
@@ -55,6 +60,7 @@ class SimUpstreams:
 
     def _opened(self, name: str, writer_id: int) -> None:
         self._opening.discard(name)
+        self._is_eager = True
         if writer_id:
             self._readers[name].opened(writer_id, self._owner.now_ns)
 
@@ -82,6 +88,7 @@ class SimUpstreams:
             self._fresh_ns.update(dict.fromkeys(sorted(wanted), now_ns))
             for reader in self._readers.values():
                 reader.refresh(wanted)
+            self._is_eager = True
 
     def resumed(self) -> list[str]:
         """Give the writers whose links are up and went on exactly where they were."""

@@ -18,9 +18,9 @@ import msgspec
 from raytrade.core.book import L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Gap, Side, Stalled, Trade
+from raytrade.strategy.broker import Broker
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.orders import Order, Rejection
-from raytrade.strategy.paper import PaperBroker
 
 Plain = str | int | float | bool
 
@@ -86,7 +86,7 @@ class Context:
 
     def __init__(
         self,
-        broker: PaperBroker,
+        broker: Broker,
         books: dict[str, L2Book],
         open_book: Callable[[str], L2Book],
         notebook: Notebook,
@@ -177,6 +177,18 @@ class Strategy(Protocol):
         """The last callback; orders that rest are taken off afterwards."""
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """The hooks of a strategy whose own state outlives its process: where it has a standby, or is moved."""
+
+    def save(self, context: Context) -> object:
+        """Give the state as plain data (dicts, lists, text, numbers, bytes); None: there is none to keep."""
+        ...
+
+    def restore(self, context: Context, state: object) -> None:
+        """Go on from what `save` gave; comes after `on_start`, and before the fills that were told since then."""
+
+
 class BaseStrategy:
     """A strategy that does nothing: derive from it and write the callbacks that are wanted."""
 
@@ -210,4 +222,11 @@ class BaseStrategy:
         """Do nothing."""
 
     def on_stop(self, context: Context) -> None:
+        """Do nothing."""
+
+    def save(self, context: Context) -> object:
+        """Keep nothing."""
+        return None
+
+    def restore(self, context: Context, state: object) -> None:
         """Do nothing."""

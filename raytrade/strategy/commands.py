@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
+
 import msgspec
 
 from raytrade.arbitration import SnapshotWanted
@@ -9,6 +11,8 @@ from raytrade.core.clock import Nanos
 from raytrade.strategy.base import Note
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.orders import Rejection
+
+TRACEBACK_CHARS_MAX = 16_384
 
 
 class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +35,17 @@ class StrategyHalted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EngineCommand = SnapshotWanted | Fill | Rejection | Note | StrategyFailed | StrategyHalted
+
+
+def failure_of(
+    strategy: str, callback: str, arguments: tuple[object, ...], error: Exception, now_ns: Nanos
+) -> StrategyFailed:
+    """Say that a strategy raised."""
+    return StrategyFailed(
+        strategy=strategy,
+        callback=callback,
+        subject=str(getattr(arguments[0], "instrument", "")) if arguments else "",
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(format_exception(error))[-TRACEBACK_CHARS_MAX:],
+        ts_fail_ns=now_ns,
+    )

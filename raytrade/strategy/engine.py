@@ -14,7 +14,6 @@ and the statistics go on. An engine can be started anew at any time: its first i
 from __future__ import annotations
 
 from collections.abc import Callable
-from traceback import format_exception
 
 import msgspec
 
@@ -40,23 +39,18 @@ from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
 from raytrade.strategy.base import Context, Notebook, Strategy
-from raytrade.strategy.commands import EngineCommand, StrategyFailed, StrategyHalted
+from raytrade.strategy.broker import Broker
+from raytrade.strategy.commands import EngineCommand, StrategyHalted, failure_of
 from raytrade.strategy.ledger import Fill
 from raytrade.strategy.lines import VenueLines
 from raytrade.strategy.orders import PaperSettings
 from raytrade.strategy.paper import PaperBroker
-from raytrade.strategy.statistics import (
-    BookTexts,
-    EngineStatistics,
-    statistics_of,
-    texts_of,
-)
+from raytrade.strategy.statistics import BookTexts, EngineStatistics, statistics_of, texts_of
 from raytrade.strategy.tracks import Track, quality_of
 
 Observer = Callable[[Kind, str, int, int, int], None]
 """Told of every applied book message and every trade: kind, instrument, id_prev, id_last, flags."""
 
-TRACEBACK_CHARS_MAX = 16_384
 HISTORY = "history"
 """The replica that is a recording: while it is up the strategy warms up, and no order is taken."""
 
@@ -85,16 +79,18 @@ class StrategyEngine:
         rules: RuleBook,
         settings: EngineSettings | None = None,
         observer: Observer | None = None,
+        broker: Broker | None = None,
     ) -> None:
+        """`broker` takes the orders; without one they are filled on paper, here."""
         self.name = name
         self.settings = settings = settings or EngineSettings()
         self.books: dict[str, L2Book] = {}
-        self.broker = PaperBroker(self.books, settings.paper)
+        self.broker: Broker = broker or PaperBroker(self.books, settings.paper)
         self._strategy = strategy
         self._streams = streams
         self._arbiter = Arbiter(name, rules, settings.arbiter)
         self._notebook = Notebook(name, settings.notes_max, settings.gauges_max)
-        self._context = Context(self.broker, self.books, self._open_book, self._notebook)
+        self._context = Context(self.broker, self.books, self.open_book, self._notebook)
         self._observer = observer
         self._tracks: dict[str, Track] = {}
         self._venues: dict[str, VenueLines] = {}
@@ -114,8 +110,7 @@ class StrategyEngine:
             return
         self._started = True
         self._call(self._strategy.on_start)
-        interval_ns = self._strategy.timer_interval_ns
-        if interval_ns > 0 and self.is_running:
+        if (interval_ns := self._strategy.timer_interval_ns) > 0 and self.is_running:
             self._timer_due_ns = now_ns + interval_ns
         self._pump()
 
@@ -171,6 +166,23 @@ class StrategyEngine:
             self._call(self._strategy.on_stop)
             self._pump()
         self._end()
+
+    def host(self, strategy: Strategy, now_ns: Nanos) -> None:
+        """Go on with another strategy: it is started, books and links stay as they are."""
+        self._strategy = strategy
+        self._started = self._stopped = False
+        self._failure, self._timer_due_ns = "", None
+        self.start(now_ns)
+        for track in self._tracks.values():
+            self._call(strategy.on_quality, track.quality)
+
+    def act(self, callback: Callable[..., None], now_ns: Nanos, *arguments: object) -> None:
+        """Call `callback(context, ...)` like one of the strategy's own, and tell what the broker has to tell."""
+        self._run_orders(now_ns)
+        self.start(now_ns)
+        self._context.now_ns = now_ns
+        self._call(callback, *arguments)
+        self._pump()
 
     def deadline_ns(self) -> Nanos | None:
         """When `receive_timeout` is due: for a message held back, a snapshot not come, an order, or the timer."""
@@ -229,22 +241,17 @@ class StrategyEngine:
 
     # Books and trades.
 
-    def _open_book(self, instrument: str) -> L2Book:
+    def open_book(self, instrument: str) -> L2Book:
+        """Give the book of an instrument, an empty one where nothing has come of it."""
         return self._track(instrument).book
 
     def _track(self, instrument: str) -> Track:
         track = self._tracks.get(instrument)
         if track is None:
-            lines = self._lines_of(split_instrument(instrument)[0])
+            lines = self._venues.setdefault(split_instrument(instrument)[0], VenueLines())
             track = self._tracks[instrument] = Track(self.book_type(instrument), lines)
             self.books[instrument] = track.book
         return track
-
-    def _lines_of(self, venue: str) -> VenueLines:
-        lines = self._venues.get(venue)
-        if lines is None:
-            lines = self._venues[venue] = VenueLines()
-        return lines
 
     def _drain(self, now_ns: Nanos) -> None:
         for message in self._arbiter.output():
@@ -338,14 +345,14 @@ class StrategyEngine:
 
     def _take_gap(self, track: Track, gap: Gap) -> None:
         track.counts.gaps += 1
-        self._doubt(track, gap.channel, "gap")
+        track.suspect(gap.channel, "gap")
         self._call(self._strategy.on_gap, gap)
         self._judge(track)
         self._pump()
 
     def _take_stalled(self, track: Track, stalled: Stalled) -> None:
         track.counts.stalls += 1
-        self._doubt(track, stalled.channel, "stalled")
+        track.suspect(stalled.channel, "stalled")
         self._call(self._strategy.on_stalled, stalled)
         self._judge(track)
         self._pump()
@@ -356,11 +363,6 @@ class StrategyEngine:
             track.is_held = True
             self._judge(track)
             self._pump()
-
-    def _doubt(self, track: Track, channel: Channel, why: str) -> None:
-        if channel is Channel.BOOK:
-            track.doubt, track.is_held = why, False
-            track.book.invalidate()
 
     def _take_resynced(self, track: Track, resynced: Resynced, now_ns: Nanos) -> None:
         track.counts.resyncs += 1
@@ -375,7 +377,7 @@ class StrategyEngine:
 
     def _hear_of_line(self, venue: str, line: str, is_up: bool, is_last: bool) -> None:
         """Take word of a line; after its last one it is not missed."""
-        lines = self._lines_of(venue)
+        lines = self._venues.setdefault(venue, VenueLines())
         if lines.retire(line) if is_last else lines.hear(line, is_up):
             self._judge_all(lines)
 
@@ -405,15 +407,7 @@ class StrategyEngine:
     def _fail(self, callback: str, arguments: tuple[object, ...], error: Exception) -> None:
         self._errors += 1
         self._failure = f"{callback}: {type(error).__name__}: {error}"
-        failed = StrategyFailed(
-            strategy=self.name,
-            callback=callback,
-            subject=str(getattr(arguments[0], "instrument", "")) if arguments else "",
-            error=f"{type(error).__name__}: {error}",
-            traceback="".join(format_exception(error))[-TRACEBACK_CHARS_MAX:],
-            ts_fail_ns=self._context.now_ns,
-        )
-        self._commands.append(failed)
+        self._commands.append(failure_of(self.name, callback, arguments, error, self._context.now_ns))
         self._end()
 
     def _end(self) -> None:
@@ -422,7 +416,10 @@ class StrategyEngine:
         self.broker.cancel_all()
 
     def _pump(self) -> None:
-        """Tell the strategy of fills and refusals, and of those that its answers cause, up to a bound."""
+        """Tell the strategy of fills and refusals, and of those that its answers cause, up to a bound.
+
+        Then that it is over, if a limit of risk was passed.
+        """
         caused: int | None = None
         while events := self.broker.events():
             for event in events:
@@ -437,11 +434,8 @@ class StrategyEngine:
             if caused > self.settings.cascade_max and self.is_running:
                 error = RecursionError(f"{caused} fills and refusals followed from answers to others")
                 self._fail("on_fill", (), error)
-        if self.broker.halted and not self._stopped:
-            self._halt()
-
-    def _halt(self) -> None:
-        """Tell the strategy that it is over: a limit of risk was passed."""
+        if not self.broker.halted or self._stopped:
+            return
         now_ns = self._context.now_ns
         self._commands.append(StrategyHalted(strategy=self.name, reason=self.broker.halted, ts_halt_ns=now_ns))
         self._failure = f"risk: {self.broker.halted}"

@@ -9,6 +9,7 @@ there are never more lots than prices.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import (
     Context,
     Decimal,
@@ -167,6 +168,16 @@ class Account:
             _demand(self.cash == earned - self.fees, "cash is not what was received less what was paid")
             _demand(self.realised == earned + self.cost(), "realised profit is not earnings plus cost")
             _demand(all(quantity > 0 for quantity in self.lots.values()), "a lot without quantity")
+
+
+def profit_of(accounts: Mapping[str, Account], marks: Mapping[str, Decimal]) -> Decimal:
+    """Give what was won, less fees, with positions valued at `marks`; one without a mark counts as its cost."""
+    with localcontext(EXACT):
+        total = ZERO
+        for name, account in accounts.items():
+            mark = marks.get(name)
+            total += account.cash + (account.cost() if mark is None else account.position * mark)
+        return total
 
 
 def _demand(holds: bool, otherwise: str) -> None:

@@ -32,7 +32,8 @@ from raytrade.core.events import Flag, Side, Trade
 from raytrade.core.instrument import split_instrument
 from raytrade.errors import InvariantError
 from raytrade.strategy.fill_models import model_of
-from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, canonical, fee_of, read_amount
+from raytrade.strategy.ledger import EXACT, ZERO, Account, Fill, canonical, fee_of, profit_of, read_amount
+from raytrade.strategy.order_ledger import LedgerImage, account_of, image_of
 from raytrade.strategy.orders import Order, PaperSettings, Rejection, Wish
 from raytrade.strategy.shown import Shown, walk
 
@@ -216,6 +217,28 @@ class PaperBroker:
         self.due_ns = None
         return count
 
+    def holds(self, order_id: int) -> bool:
+        """Tell whether an order rests or is under way, asked to be taken off or not."""
+        return order_id in self.orders or order_id in self._coming
+
+    def image(self) -> LedgerImage:
+        """Give accounts and open orders in full; those under way too."""
+        accounts = {name: image_of(account) for name, account in self.accounts.items()}
+        orders = (*self.orders.values(), *self._coming.values())
+        return LedgerImage(number=self._orders_made, orders=orders, accounts=accounts)
+
+    def restore(self, image: LedgerImage) -> None:
+        """Go on from another broker's image: limit orders rest, at the end of their queues; market orders are gone."""
+        self._orders_made = image.number
+        for name, part in image.accounts.items():
+            self.accounts[name] = account_of(part)
+        self._fills_made = sum(account.fills for account in self.accounts.values())
+        for order in image.orders:
+            if order.price is not None:
+                self.orders[order.order_id] = order
+                self._resting.setdefault(order.instrument, set()).add(order.order_id)
+                self._model.rest(order, self._books[order.instrument])
+
     def open_orders(self) -> Mapping[int, Order]:
         """Give the orders as the strategy knows them: resting or under way, and not asked to be taken off."""
         if not self._coming and not self._leaving:
@@ -383,12 +406,7 @@ class PaperBroker:
 
     def profit(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Give what was won, less fees, with positions valued at `marks`; one without a mark counts as its cost."""
-        with localcontext(EXACT):
-            total = ZERO
-            for name, account in self.accounts.items():
-                mark = marks.get(name)
-                total += account.cash + (account.cost() if mark is None else account.position * mark)
-            return total
+        return profit_of(self.accounts, marks)
 
     def events(self) -> list[Fill | Rejection]:
         """Drain fills and refusals in the order they happened."""

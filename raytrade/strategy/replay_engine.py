@@ -15,6 +15,7 @@ from raytrade.core.instrument import Filter
 from raytrade.core.lagging_book import LaggingBook
 from raytrade.strategy.base import Strategy
 from raytrade.strategy.engine import EngineSettings, StrategyEngine
+from raytrade.strategy.paper import PaperBroker
 from raytrade.strategy.tracks import Track
 
 
@@ -27,6 +28,8 @@ class ReplayEngine(StrategyEngine):
         self, name: str, strategy: Strategy, streams: Filter, rules: RuleBook, settings: EngineSettings | None = None
     ) -> None:
         super().__init__(name, strategy, streams, rules, settings)
+        assert isinstance(self.broker, PaperBroker)
+        self._paper = self.broker
         self._on_book = strategy.on_book
         self._merged: dict[str, Track] = {}
 
@@ -78,7 +81,7 @@ class ReplayEngine(StrategyEngine):
         if track is None or not isinstance(book := track.book, LaggingBook) or not book.follow(run, first):
             self.receive_merged(line, run.event(first), run.times[first] + delay_ns)
             return first + 1
-        broker, context, commands, notes = self.broker, self._context, self._commands, self._notebook.waiting
+        broker, context, commands, notes = self._paper, self._context, self._commands, self._notebook.waiting
         times, ids, venue_ns, recv_ns = run.times, run.id_last, run.ts_venue_ns, run.ts_recv_ns
         on_book, orders, shown, watches = self._on_book, broker.orders, broker.shown, broker.watches
         timer_ns, at = self._timer_due_ns, first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raytrade.core.book import BookState, L2Book
+from raytrade.core.events import Channel
 from raytrade.strategy.base import Quality
 from raytrade.strategy.lines import VenueLines
 from raytrade.strategy.statistics import InstrumentCounts
@@ -23,6 +24,12 @@ class Track:
         self.quality = Quality(instrument=book.instrument, value=0.0, copies_left=lines.left, reason="no snapshot yet")
         self.doubt = ""
         self.is_held = False
+
+    def suspect(self, channel: Channel, why: str) -> None:
+        """The book can not be used any more, if it is the book that is in doubt."""
+        if channel is Channel.BOOK:
+            self.doubt, self.is_held = why, False
+            self.book.invalidate()
 
 
 def quality_of(track: Track) -> Quality:

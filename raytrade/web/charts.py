@@ -14,7 +14,7 @@ from raytrade.observation.status import Actors, histogram_of, hops
 GREEN, RED, AMBER, BLUE, GREY = "#2e9e5b", "#d64545", "#d9a22b", "#3b78c2", "#8a8f98"
 COLUMNS_KEPT = 90
 ROWS = 60
-ROLES = ("venue", "collector", "dedup", "strategy", "recorder")
+ROLES = ("venue", "collector", "dedup", "strategy", "gateway", "recorder")
 _TITLE = {"fontSize": 14, "fontWeight": "normal"}
 
 
@@ -33,7 +33,7 @@ def topology(actors: Actors, overview: Overview) -> dict[str, Any]:
         columns[role].append((name, GREEN if actor["state"] == "alive" else RED))
     for x, role in enumerate(ROLES[:3]):
         nodes += _column(x, columns[role])
-    nodes += _column(3, columns["strategy"] + columns["recorder"])
+    nodes += _column(3, columns["strategy"] + columns["gateway"] + columns["recorder"])
     edges += [_edge(link.writer, link.reader, link.rate, True) for link in overview.links]
     there = {node["name"] for node in nodes}
     return {

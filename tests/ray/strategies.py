@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 
 from raytrade.core.book import L2Book
 from raytrade.core.clock import Nanos
-from raytrade.core.events import Channel, Gap, Stalled
-from raytrade.strategy import BaseStrategy, Context
+from raytrade.core.events import Channel, Gap, Side, Stalled
+from raytrade.strategy import BaseStrategy, Context, Fill
+
+STEP = Decimal("0.001")
 
 
 class Diary(BaseStrategy):
@@ -62,3 +65,43 @@ class Picky(BaseStrategy):
 
     def __init__(self, limit: int) -> None:
         raise ValueError(f"limit {limit} is not to my taste")
+
+
+class Steps(BaseStrategy):
+    """Buys a step for every so many ids of the book; what it has bought is its own state.
+
+    A fill that it is not told would have it buy twice, one that is told twice would be seen by its number.
+    """
+
+    def __init__(self, instrument: str, every: int = 20) -> None:
+        self.instrument, self.every = instrument, every
+        self.first, self.fills, self.bought = 0, 0, Decimal(0)
+
+    def on_book(self, context: Context, book: L2Book) -> None:
+        """Order what is lacking, less what is under way."""
+        if book.instrument != self.instrument:
+            return
+        self.first = self.first or book.id_last
+        under_way = sum((order.remaining for order in context.orders.values()), Decimal(0))
+        lacking = STEP * ((book.id_last - self.first) // self.every) - self.bought - under_way
+        if lacking < 0:
+            raise ValueError(f"{-lacking} too many")
+        if lacking > 0:
+            context.market(self.instrument, Side.BUY, lacking)
+        context.record("lacking", lacking)
+
+    def on_fill(self, context: Context, fill: Fill) -> None:
+        """Each comes once, in the order of their numbers."""
+        if fill.fill_id != self.fills + 1:
+            raise ValueError(f"fill {fill.fill_id} after {self.fills}")
+        self.fills, self.bought = fill.fill_id, self.bought + fill.quantity
+        context.record("bought", self.bought)
+
+    def save(self, context: Context) -> object:
+        """Keep all there is."""
+        return [self.first, self.fills, str(self.bought)]
+
+    def restore(self, context: Context, state: object) -> None:
+        """Go on."""
+        assert isinstance(state, list)
+        self.first, self.fills, self.bought = state[0], state[1], Decimal(state[2])

@@ -143,6 +143,14 @@ def test_unknown_venues_and_bad_symbols(tmp_path: Path, text: str, words: str) -
             VENUES + "strategies: [{name: a, strategy: 'm:C'}, {name: a, strategy: 'm:D'}]\n",
             "strategies: the name 'a' is used twice",
         ),
+        (
+            VENUES + "strategies: [{name: a, strategy: 'm:C', standby: true}, {name: a-standby, strategy: 'm:D'}]\n",
+            "strategies: the name 'a-standby' is used twice",
+        ),
+        (
+            VENUES + "strategies: [{name: a, strategy: 'm:C', standby: true, warmup: 5min}]\n",
+            "strategies.0: standby: a strategy with a standby has neither a journal nor a warm-up",
+        ),
         (VENUES + "recorders: [{directory: a}, {directory: b}]\n", "recorders: the name 'recorder' is used twice"),
         (
             VENUES + "recorders: [{name: a, directory: d}, {name: b, directory: ./d/}]\n",

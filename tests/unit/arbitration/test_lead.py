@@ -11,6 +11,7 @@ import pytest
 
 from raytrade.arbitration import ArbiterSettings, Rule, StreamRule
 from raytrade.arbitration.copies import content_of
+from raytrade.arbitration.disagreement import Contradiction, Disagreements
 from raytrade.core.book import L2Book
 from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.clock import MILLISECOND, SECOND
@@ -408,6 +409,25 @@ def test_a_standby_with_another_state_at_the_same_id_is_counted() -> None:
     arbiter, _ = run(arriving, LEAD)
     lines = arbiter.statistics()[STREAM].lines
     assert (lines["a"].disagreements, lines["b"].disagreements) == (0, 1)
+
+
+def test_a_line_that_disagrees_is_told_once_and_followed_last() -> None:
+    truth = Truth(15, 20)
+    arriving = [opening(truth, line)._replace(now_ns=START_NS + at) for at, line in enumerate("abc")]
+    for at in range(1001, 1011):
+        for line in "abc":
+            event = truth.delta(at - 1, at, state_hash=7 if (line, at) == ("b", 1005) else 5)
+            arriving.append(Arrival(truth.at_ns(at), line, message(event, line)))
+    arbiter, _ = run(arriving, LEAD)
+    disagreements = Disagreements()
+    assert disagreements.review(arbiter.statistics(), START_NS) == [Contradiction("b", NAME, 1)]
+    assert disagreements.review(arbiter.statistics(), START_NS + SECOND) == []
+    arbiter.receive_line_down("a", truth.at_ns(1010) + 1)
+    arbiter.output()
+    for at in range(1011, 1013):
+        for line in "bc":
+            arbiter.receive(line, message(truth.delta(at - 1, at), line), truth.at_ns(at))
+    assert {each.line for each in arbiter.output()} == {"c"}
 
 
 def test_two_replicas_of_a_lead_stream_are_lines_of_a_third() -> None:

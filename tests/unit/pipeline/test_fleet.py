@@ -37,6 +37,7 @@ class Actor:
         self.lines = list(plan.lines) if isinstance(plan, CollectorPlan) else []
         self.writers = list(getattr(plan, "collectors", None) or getattr(plan, "dedups", []))
         self.is_stopped = False
+        self.taken_over: list[bytes] = []
 
     def __getattr__(self, name: str) -> Method:
         return Method(self, name)
@@ -57,6 +58,15 @@ class Actor:
 
     def do_stop(self) -> None:
         self.is_stopped = True
+
+    def do_hand_over(self) -> bytes:
+        return bytes(self.plan.name, "ascii")
+
+    def do_take_over(self, data: bytes) -> None:
+        self.taken_over.append(data)
+
+    def do_set_gateway(self, name: str) -> None:
+        self.gateway = name
 
     def do_readiness(self) -> dict[str, list[str]]:
         if not self.serves:
@@ -189,7 +199,7 @@ def test_a_recorder_ends_before_its_successor_writes_into_the_same_directory(wor
     assert world.names("recorder") == [f"{old}~2"]
 
 
-def test_a_strategy_is_stopped_when_its_successor_is_live_and_one_removed_at_once(world: World) -> None:
+def test_a_strategy_hands_over_when_its_successor_is_live_and_one_removed_is_stopped_at_once(world: World) -> None:
     world.settle()
     (old,) = world.names("strategy")
     handle = world.actors[old]
@@ -197,11 +207,43 @@ def test_a_strategy_is_stopped_when_its_successor_is_live_and_one_removed_at_onc
     world.step(serve=False)
     world.step(serve=False)
     assert old in world.names("strategy")
+    assert world.actors[f"{old}~2"].plan.is_late and not world.actors[f"{old}~2"].taken_over
     world.settle()
-    assert handle.is_stopped and world.names("strategy") == [f"{old}~2"]
+    assert not handle.is_stopped and world.names("strategy") == [f"{old}~2"]
+    moved = world.actors[f"{old}~2"]
+    assert moved.taken_over[0] == old.encode() and not any(moved.taken_over[1:])
     world.wanted = config(2, strategies=[])
     world.settle()
-    assert world.names("strategy") == []
+    assert world.names("strategy") == [] and moved.is_stopped
+
+
+def test_a_changed_strategy_is_stopped_and_the_new_one_begins_anew(world: World) -> None:
+    world.settle()
+    (old,) = world.names("strategy")
+    handle = world.actors[old]
+    (part,) = world.wanted.strategies
+    world.wanted = config(2, strategies=[part.model_copy(update={"params": {"limit": 2}}).model_dump()])
+    world.generations = {old: 2}
+    world.settle()
+    assert handle.is_stopped and world.names("strategy") == [f"{old}~2"]
+    assert not any(world.actors[f"{old}~2"].taken_over)
+
+
+def test_a_gateway_ends_before_the_one_in_its_place_begins_with_what_it_had(world: World) -> None:
+    (part,) = world.wanted.strategies
+    world.wanted = config(2, strategies=[part.model_copy(update={"standby": True}).model_dump()])
+    world.settle()
+    first, second = world.names("strategy")
+    (old,) = world.names("gateway")
+    assert len({world.fleet.actors[name].node_id for name in (first, second, old)}) == 3
+    assert {world.actors[name].plan.gateway for name in (first, second)} == {old}
+    world.generations = {old: 2}
+    world.step()
+    assert world.names("gateway") == []
+    world.settle()
+    (new,) = world.names("gateway")
+    assert world.actors[new].taken_over == [old.encode()]
+    assert {world.actors[name].gateway for name in (first, second)} == {new}
 
 
 def test_what_a_dead_node_had_is_dropped_and_runs_elsewhere(world: World) -> None:

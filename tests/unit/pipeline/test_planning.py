@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrade.actors.collector import CollectorPlan, LinePlan
+from raytrade.actors.strategy import StrategyPlan
 from raytrade.config import Config
 from raytrade.errors import ConfigError
 from raytrade.pipeline.planning import Node, Plan, Standing, plan_pipeline, plan_what_fits
@@ -100,6 +101,21 @@ def test_dedup_replicas_are_apart_where_domains_are_named() -> None:
     zones = {p.node.labels["zone"] for p in plan_what_fits(wanted, SIX).placements if "-dedup-" in p.base}
     assert len(zones) == 2
     assert [p.key for p in plan_what_fits(wanted, [node(1, "a"), node(2, "a")]).degraded] == ["dedup.replicas"]
+
+
+def test_a_strategy_its_standby_and_their_gateway_are_apart() -> None:
+    part = {"name": "maker", "strategy": "raytrade.demo.watch:SpreadWatch", "standby": True, "state": "/var/lib/x"}
+    wanted = config(failure_domain="zone", strategies=[part])
+    plan = plan_what_fits(wanted, SIX)
+    mine = {p.base: p for p in plan.placements if "maker" in p.base}
+    assert sorted(mine) == ["test-gateway-maker", "test-strategy-maker", "test-strategy-maker-standby"]
+    assert {p.node.labels["zone"] for p in mine.values()} == set(ZONES)
+    gateways = {p.plan.gateway for p in mine.values() if isinstance(p.plan, StrategyPlan)}
+    assert gateways == {"test-gateway-maker"}
+    one_zone = plan_what_fits(wanted, [node(1, "a"), node(2, "a")])
+    assert "strategies.maker.standby" in [p.key for p in one_zone.degraded]
+    moved = plan_what_fits(wanted, SIX, Standing(generations={"test-gateway-maker": 2}))
+    assert {p.plan.gateway for p in moved.placements if isinstance(p.plan, StrategyPlan)} == {"test-gateway-maker~2"}
 
 
 def test_what_finds_no_node_is_named() -> None:
