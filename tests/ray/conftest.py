@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from raytrade.demo.nodes import Nodes
 
 HERE = Path(__file__).parent
-LONG = ("test_chaos.py", "test_moves.py", "test_nodes.py", "test_recorders.py", "test_sweep.py", "test_watching.py")
+LONG = (
+    "test_chaos.py",
+    "test_moves.py",
+    "test_nodes.py",
+    "test_recorders.py",
+    "test_regions.py",
+    "test_sweep.py",
+    "test_upgrade.py",
+    "test_watching.py",
+)
 """Pipelines of their own beside those of the main suite: run by `pytest -m long`."""
 
 
