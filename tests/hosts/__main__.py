@@ -39,7 +39,8 @@ STEPS: dict[str, Callable[[Course], None]] = {
     "secure": lambda course: course.secure(),
     "far": lambda course: course.move_away(DELAY_MS, LOSS),
     "ocean": lambda course: course.move_away(DELAY_MS, 0.0),
-    "blink": lambda course: course.blink("archive", meanwhile=course.secure),
+    "knock": lambda course: course.knock(),
+    "blink": lambda course: course.blink("archive"),
     "zeromq": lambda course: course.zeromq(),
     "join": lambda course: course.join(),
     "cut": lambda course: course.cut_off("archive"),
@@ -50,7 +51,7 @@ STEPS: dict[str, Callable[[Course], None]] = {
 }
 BUSY = 5.0
 """The short course runs beside anything: its times are told, and bounded this much wider."""
-QUICK = ("join", "blink")
+QUICK = ("join", "knock", "blink")
 FULL = ("secure", "zeromq", "far", "join", "cut", "crash", "scale", "grow")
 
 

@@ -232,17 +232,21 @@ class Course:
 
     def secure(self) -> None:
         """Nobody gets in without the token, no port is open that is not documented, and the proxy was used."""
-        outsider = self.host(OUTSIDER)
-        succeeded = intrude(self.site, outsider, self.host(HEAD))
-        self.report.holds("no token: nobody joins, reads a stream or submits a job", not succeeded)
-        for attempt, output in succeeded.items():
-            self.report.fail(f"{attempt}: {output}")
+        self.knock(joining=True)
         for name in (HEAD, "desk", "tokyo"):
             undocumented = open_ports(self.host(name)) - documented_ports()
             self.report.holds(f"{name}: only documented ports {sorted(undocumented) or ''}", not undocumented)
         log = (self.host(VENUE).root / "root" / PROXIED).read_text()
         self.report.holds("lines of zone b leave by the proxy", f"{self.host('zurich').address} " in log)
         self.report.holds("other lines do not", f"{self.host('tokyo').address} " not in log)
+
+    def knock(self, joining: bool = False) -> None:
+        """Nobody gets in without the token."""
+        succeeded = intrude(self.site, self.host(OUTSIDER), self.host(HEAD), joining)
+        joins = "joins, " if joining else ""
+        self.report.holds(f"no token: nobody {joins}reads a stream or submits a job", not succeeded)
+        for attempt, output in succeeded.items():
+            self.report.fail(f"{attempt}: {output}")
 
     def join(self) -> None:
         """A machine is started by hand with the collectors' label while updates flow."""
@@ -306,10 +310,9 @@ class Course:
         took_s = self.until_redundant("redundancy after the partition", 150)
         self.report.bounded(f"{name} cut off for 30 s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")
 
-    def blink(self, name: str, meanwhile: Callable[[], None]) -> None:
+    def blink(self, name: str) -> None:
         """A host's cable is out for too short a time for Ray to give the node up: links heal where they were."""
         host = self.host(name)
-        meanwhile()
         began = time.monotonic()
         host.partition(cut=True)
         self.until(lambda: not self.is_redundant(), "the links are lost", BLINK_S)
