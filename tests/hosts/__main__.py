@@ -67,7 +67,8 @@ def run(course: Course, steps: list[str]) -> None:
 
 
 def give_up(*_: object) -> None:
-    """Tell how far it came, and take everything down."""
+    """Tell how far it came, and take everything down; only the first time."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Failed("ended by SIGTERM")
 
 
