@@ -130,12 +130,29 @@ class CollectorsConfig(_Section):
     service_timeout_s: float = Field(default=30.0, ge=1, le=3600)
 
 
+class RegionalConfig(_Section):
+    """Dedups next to the collectors: `replicas` in each region, on nodes with `labels` and the region as their `label`.
+
+    The other dedups then follow those, and get each message over the long way once: those in their own region send all
+    they have; else one of the others does, first of the `primary` region; the rest send only which ids they have.
+    """
+
+    label: str = Field(default="region", min_length=1, max_length=63)
+    labels: Labels = {}
+    replicas: int = Field(default=2, ge=1, le=4)
+    primary: str = ""
+
+
 class DedupConfig(_Section):
-    """Replicas of each shard, on different nodes with these labels where there are enough."""
+    """Replicas of each shard, on different nodes with these labels where there are enough.
+
+    `regional`: a tier before them, in each of the collectors' regions.
+    """
 
     labels: Labels = {}
     replicas: int = Field(default=2, ge=1, le=4)
     shards: int = Field(default=1, ge=1, le=64)
+    regional: RegionalConfig | None = None
 
 
 class FeesConfig(_Section):
@@ -461,5 +478,7 @@ _SECTIONS: dict[str, type[_Section]] = {
 def _known_keys(location: list[str]) -> list[str]:
     if location[:2] == ["collectors", "egress"]:
         return list(EgressConfig.model_fields)
+    if location[:2] == ["dedup", "regional"]:
+        return list(RegionalConfig.model_fields)
     section = _SECTIONS[location[0]] if location else Config
     return list(section.model_fields)

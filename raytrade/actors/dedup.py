@@ -44,7 +44,11 @@ _log = logging.getLogger("raytrade.links")
 
 
 class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dedup is to do; `shard` is (number, of how many). `arrivals`: keep a log of every copy."""
+    """What a dedup is to do; `shard` is (number, of how many). `arrivals`: keep a log of every copy.
+
+    `region`: that of the collectors it follows, where there is a tier in each region; empty elsewhere. `region_label`:
+    the label of nodes that names their region.
+    """
 
     name: str
     collectors: list[str]
@@ -54,10 +58,15 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     links: LinkSettings = LinkSettings()
     arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
     arrivals: bool = False
+    region: str = ""
+    region_label: str = ""
 
 
 class Dedup:
     """One replica of one shard."""
+
+    follows_lines = True
+    """Whether its arbiter's lines are those of the collectors; else they are the dedups that it follows."""
 
     def __init__(self, plan: DedupPlan) -> None:
         self.plan = plan
@@ -76,7 +85,9 @@ class Dedup:
         self._disagreements = Disagreements()
         self._reviewed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
-        template = OpenLink(link=0, reader=plan.name, shard=plan.shard, replay=True, same_node=plan.same_node)
+        template = OpenLink(
+            link=0, reader=plan.name, shard=plan.shard, replay=self.follows_lines, same_node=plan.same_node
+        )
         self._upstreams = Upstreams(plan.name, template, self._thread, self._take, self._change)
         self._upstreams.set_writers(plan.collectors)
         self._thread.start()
@@ -301,7 +312,7 @@ class Dedup:
         now_ns = self._thread.clock.now_ns()
         return {
             "name": self.plan.name,
-            "role": "dedup",
+            "role": "regional" if self.plan.region else "dedup",
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "up": sorted(self._upstreams.up()),
@@ -322,7 +333,9 @@ class Dedup:
         self._keep_books()
         return {
             "up": self._upstreams.up(),
-            "lines": [line for lines in self._lines_of.values() for line in lines],
+            "lines": [line for lines in self._lines_of.values() for line in lines]
+            if self.follows_lines
+            else [*self._up],
             "live": [name for name, book in self._books.items() if book.state is BookState.LIVE],
         }
 

@@ -31,6 +31,7 @@ FRESH_EVERY_NS = SECOND
 SLICE_NS = 10 * MILLISECOND
 SMALL_BYTES = 4096
 LOOK_NS = 20 * MILLISECOND
+DIGEST_SPACING_NS = 50 * MILLISECOND
 _log = logging.getLogger("raytrade.links")
 AWAY_NS = 300 * MILLISECOND
 """A thread that was away for longer did not listen: writers were not silent because of it."""
@@ -67,6 +68,7 @@ class Upstreams:
         self._problems: dict[str, str] = {}
         self._fresh_ns: dict[str, Nanos] = {}
         self._ticked_ns: Nanos = 0
+        self._digests: frozenset[str] = frozenset()
         self._is_eager = False
         self._results: deque[tuple[str, int, str]] = deque()
         self._opener = ThreadPoolExecutor(max_workers=4, thread_name_prefix="opener")
@@ -161,9 +163,24 @@ class Upstreams:
                 reader.excuse(away_ns, now_ns)
             if not self.is_paused and reader.must_open(now_ns) and name not in self._opening:
                 self._opening.add(name)
-                template = msgspec.structs.replace(self._template, positions=dict(self.positions))
+                template = self._template_for(name)
                 self._opener.submit(self._open, name, reader.wish(self._name, template, now_ns))
             self._tell(name, reader, now_ns)
+
+    def _template_for(self, name: str) -> OpenLink:
+        if name in self._digests:
+            return msgspec.structs.replace(self._template, digest=True, spacing_ns=DIGEST_SPACING_NS)
+        return msgspec.structs.replace(self._template, positions=dict(self.positions))
+
+    def set_digests(self, names: frozenset[str], positions: dict[str, int]) -> None:
+        """Have these writers send digests only; one that no longer does sends what follows on `positions`."""
+        changed, self._digests = self._digests ^ names, names
+        if changed:
+            self.positions = positions
+        for name in changed & self._readers.keys():
+            self._readers[name].start_over()
+            self._tell(name, self._readers[name], self._thread.clock.now_ns())
+        self._is_eager = True
 
     def _tell(self, name: str, reader: LinkReader, now_ns: Nanos) -> None:
         if self._told.get(name, False) != reader.is_up:

@@ -1,7 +1,8 @@
-"""``raytrade plan``, ``drain`` and ``undrain``: who runs where, and moving it."""
+"""``raytrade plan``, ``drain``, ``undrain`` and ``upgrade``: who runs where, and moving it."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(show_plan)
     app.command("drain")(drain)
     app.command("undrain")(undrain)
+    app.command("upgrade")(upgrade)
 
 
 def show_plan(
@@ -173,3 +175,32 @@ def undrain(
     driver.join(address)
     found, was_drained = driver.undrain(pipeline, node)
     print(f"node {found.node_id[:12]} {'gets its share again' if was_drained else 'was not drained'}")
+
+
+def upgrade(
+    code: Annotated[
+        Path | None, typer.Option("--code", metavar="DIR", help="Where the new version lies, on every node.")
+    ] = None,
+    pipeline: Pipeline = "",
+    address: Address = "auto",
+) -> None:
+    """Have a running pipeline take new code, one failure domain at a time; no update is missed.
+
+    First install it on every node: in place of the old (`ray up --no-restart`, then no option), or beside it with
+    `pip install --target DIR`. Its messages must have the schema of those that run. Strategies begin anew with images.
+
+    Example: raytrade upgrade --code /opt/raytrade/next
+    """
+    folder = code.resolve() if code else None
+    if folder is not None:
+        if not folder.is_dir():
+            raise ConfigError(
+                "upgrade", f"--code {code}", "no such folder here: the new version must lie on every node"
+            )
+        os.chdir(folder)  # Ray puts a driver's own folder before all others in the actors that it starts
+    driver = load_driver()
+    driver.join(address)
+    from raytrade.pipeline.upgrading import upgrade as roll
+
+    found = roll(pipeline, str(folder or ""), lambda text: print(text, flush=True))
+    print(f"every actor runs raytrade {found.version} of {found.folder}")

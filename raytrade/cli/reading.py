@@ -6,7 +6,6 @@ import csv
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import msgspec

@@ -127,6 +127,10 @@ def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
             remarks.append(f"{actor['spill']['disk_bytes'] // 1_000_000} MB wait on disk")
         for line in actor.get("lines", {}).values() if actor.get("role") == "collector" else ():
             remarks += [f"{symbol}: {reason}" for symbol, reason in line["status"]["refused"].items()]
+        if actor.get("digests"):
+            remarks.append(
+                f"digests alone of {', '.join(actor['digests'])}; messages asked for {actor['helped']} times"
+            )
         lanes = sorted(set(actor.get("lanes", {}).values()))
         up = actor.get("up", actor.get("links", {}))
         row = [name, actor["node"][:8], actor["state"], str(actor.get("pid", "")), str(len(up)), " ".join(lanes)]
@@ -137,7 +141,7 @@ def actor_table(actors: dict[str, dict[str, Any]]) -> Table:
 def line_table(actors: dict[str, dict[str, Any]]) -> Table:
     """Show one row per line, with what it gave to the first dedup that answers."""
     table = Table("line", "up", "frames", "undecodable", "reconnects", "wins", "duplicates", "gaps seen", "healed")
-    dedups = [a for a in actors.values() if a.get("role") == "dedup"]
+    dedups = [a for a in actors.values() if a.get("role") in ("regional", "dedup")]
     for actor in actors.values():
         for name, line in actor.get("lines", {}).items() if actor.get("role") == "collector" else ():
             given: dict[str, Any] = next((d["lines"][name] for d in dedups if name in d["lines"]), {})

@@ -184,4 +184,14 @@ class Held(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ts_recv_ns: Nanos = 0
 
 
-Event = BookSnapshot | BookDelta | Trade | Gap | Resynced | LineUp | LineDown | Stalled | Held
+class Digest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The writer has the messages of ``(id_prev, id_last]`` and keeps them until they are asked for."""
+
+    instrument: str
+    channel: Channel
+    id_prev: int
+    id_last: int
+    ts_recv_ns: Nanos = 0
+
+
+Event = BookSnapshot | BookDelta | Trade | Gap | Resynced | LineUp | LineDown | Stalled | Held | Digest

@@ -20,6 +20,7 @@ from raytrade.core.events import (
     BookDelta,
     BookSnapshot,
     Channel,
+    Digest,
     Event,
     Flag,
     Gap,
@@ -67,6 +68,7 @@ class Kind(IntEnum):
     LINE_DOWN = 7
     STALLED = 8
     HELD = 9
+    DIGEST = 10
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -245,14 +247,15 @@ def encode_trade(event: Trade, line: str) -> bytes:
     return b"".join((header, name, source, body, tail))
 
 
-Note = Gap | Resynced | LineUp | LineDown | Stalled | Held
+_PLAIN = {Resynced: Kind.RESYNCED, LineUp: Kind.LINE_UP, Held: Kind.HELD, Digest: Kind.DIGEST}
+Note = Gap | Resynced | LineUp | LineDown | Stalled | Held | Digest
 
 
 def _encode_note(kind: Kind, line: str, event: Note, tail: object) -> bytes:
     subject = event.venue if isinstance(event, LineUp | LineDown) else event.instrument
     channel = Channel.BOOK if isinstance(event, LineUp | LineDown) else event.channel
-    id_prev = event.id_prev if isinstance(event, Gap) else 0
-    id_last = event.id_last if isinstance(event, Gap | Resynced | Held) else 0
+    id_prev = event.id_prev if isinstance(event, Gap | Digest) else 0
+    id_last = event.id_last if isinstance(event, Gap | Resynced | Held | Digest) else 0
     epoch = event.epoch if isinstance(event, Gap | Resynced) else 0
     name, source, text = _name_bytes(subject), _name_bytes(line), msgspec.msgpack.encode(tail)
     length = HEADER.size + len(name) + len(source) + len(text)
@@ -270,16 +273,12 @@ def encode(event: Event, line: str) -> bytes:
             return encode_trade(event, line)
         case Gap():
             return _encode_note(Kind.GAP, line, event, (int(event.kind), event.cause, event.lines))
-        case Resynced():
-            return _encode_note(Kind.RESYNCED, line, event, None)
-        case LineUp():
-            return _encode_note(Kind.LINE_UP, line, event, None)
         case LineDown():
             return _encode_note(Kind.LINE_DOWN, line, event, event.cause)
         case Stalled():
             return _encode_note(Kind.STALLED, line, event, event.cause)
-        case Held():
-            return _encode_note(Kind.HELD, line, event, None)
+        case Resynced() | LineUp() | Held() | Digest():
+            return _encode_note(_PLAIN[type(event)], line, event, None)
 
 
 def message_of(event: Event, line: str) -> Message:
@@ -485,6 +484,9 @@ def _decode_note(message: Message) -> Note:
                 )
             case Kind.HELD:
                 return Held(instrument=name, channel=channel, id_last=message.id_last, ts_recv_ns=ts_recv_ns)
+            case Kind.DIGEST:
+                ids = {"id_prev": message.id_prev, "id_last": message.id_last}
+                return Digest(instrument=name, channel=channel, ts_recv_ns=ts_recv_ns, **ids)
             case Kind.LINE_UP:
                 return LineUp(venue=name, ts_recv_ns=ts_recv_ns)
             case Kind.LINE_DOWN:

@@ -21,6 +21,8 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
     for a writer it has not met. `fresh` names instruments of which an image is wanted although the reader goes on
     where it was. `replay` asks a writer without books for its last seconds. `policy` says what is to happen when the
     reader falls behind. `spacing_ns`: a reader in no hurry is not woken more often (and a writer has less to send).
+    `digest`: only `Digest`s of what there is, and word of lines; the messages stay in the ring until another opening
+    asks for them by `positions`.
     `same_node` is the lane wanted inside a host; `local_address` and `local_token` open one
     inside `host`.
     """
@@ -37,6 +39,7 @@ class OpenLink(msgspec.Struct, frozen=True, kw_only=True):
     replay: bool = False
     policy: Policy = Policy.SKIP
     spacing_ns: Nanos = 0
+    digest: bool = False
     same_node: str = "shm"
     host: str = ""
     local_address: str = ""

@@ -14,6 +14,7 @@ from raytrade.core.instrument import Filter
 from raytrade.core.message import Message
 from raytrade.core.ring import MessageRing
 from raytrade.links.conflating import ConflatingWriter
+from raytrade.links.digest import DigestWriter
 from raytrade.links.opening import OpenLink
 from raytrade.links.policy import Policy
 from raytrade.links.writer import LinkCounts, LinkSettings, LinkWriter
@@ -93,8 +94,7 @@ class Publisher:
             if writer.wish.reader == wish.reader:
                 self._close(link)
         spacing_ns = max(wish.spacing_ns, 0 if lane.is_local else self._settings.spacing_ns)
-        kind = ConflatingWriter if wish.policy is Policy.CONFLATE else LinkWriter
-        writer = kind(wish, self.ring, self.writer_id, self._settings, spacing_ns)
+        writer = _kind_of(wish)(wish, self.ring, self.writer_id, self._settings, spacing_ns)
         writer.open(self._images, now_ns)
         self._links[wish.link] = (writer, lane)
         self._refused.pop(wish.reader, None)
@@ -195,3 +195,9 @@ class Publisher:
     def is_drained(self) -> bool:
         """Tell whether every reader has taken everything."""
         return all(writer.is_drained() for writer, _ in self._links.values())
+
+
+def _kind_of(wish: OpenLink) -> type[LinkWriter]:
+    if wish.digest:
+        return DigestWriter
+    return ConflatingWriter if wish.policy is Policy.CONFLATE else LinkWriter

@@ -151,6 +151,13 @@ class LinkReader:
         self._next_index = NOWHERE
         self._retry_ns = 0
 
+    def start_over(self) -> None:
+        """Open anew, by the owner's positions and not where this link was; what it still brings is foreign."""
+        self._link += 1
+        self.is_up = False
+        self._next_index = NOWHERE
+        self._retry_ns = 0
+
     def lost(self) -> None:
         """The writer is known to be gone."""
         self.is_up = False

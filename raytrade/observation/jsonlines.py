@@ -7,6 +7,7 @@ from typing import Any
 from raytrade.core.events import (
     BookDelta,
     BookSnapshot,
+    Digest,
     Event,
     Flag,
     Gap,
@@ -52,7 +53,7 @@ def fields_of(event: Event, line: str) -> dict[str, Any]:
             return _note(event, line)
 
 
-def _note(event: Resynced | Stalled | Held | LineUp | LineDown, line: str) -> dict[str, Any]:
+def _note(event: Resynced | Stalled | Held | Digest | LineUp | LineDown, line: str) -> dict[str, Any]:
     match event:
         case Resynced():
             head = {"event": "resynced", "instrument": event.instrument, "channel": event.channel.name.lower()}
@@ -63,6 +64,9 @@ def _note(event: Resynced | Stalled | Held | LineUp | LineDown, line: str) -> di
         case Held():
             head = {"event": "held", "instrument": event.instrument, "channel": event.channel.name.lower()}
             return {**head, "id_last": event.id_last, "ts_recv_ns": event.ts_recv_ns}
+        case Digest():
+            head = {"event": "digest", "instrument": event.instrument, "channel": event.channel.name.lower()}
+            return {**head, "id_prev": event.id_prev, "id_last": event.id_last, "ts_recv_ns": event.ts_recv_ns}
         case LineUp():
             return {"event": "line_up", "venue": event.venue, "line": line, "ts_recv_ns": event.ts_recv_ns}
         case LineDown():

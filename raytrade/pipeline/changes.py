@@ -10,7 +10,7 @@ from raytrade.errors import ConfigError
 from raytrade.pipeline.planning import dedup_bases, keeps_arrivals, recorder_base, strategy_bases
 from raytrade.pipeline.shares import shares_of
 
-FIXED = (("dedup", "shards"), ("collectors", "service_timeout_s"), ("collectors", "egress"), ("links", ""))
+FIXED = (("dedup", "regional"), ("collectors", "service_timeout_s"), ("collectors", "egress"), ("links", ""))
 """What actors are started with and cannot change."""
 
 
@@ -28,6 +28,8 @@ def merged(given: Config, current: Config, new: Config) -> Config:
         if old_part != new_part:
             path = f"{section}.{key}" if key else section
             raise ConfigError("", path, "cannot be changed while the pipeline runs: stop it first")
+    if current.dedup.regional is not None and current.dedup.shards != new.dedup.shards:
+        raise ConfigError("", "dedup.shards", "cannot be changed while dedups in regions run: stop it first")
     known = {part.name for part in given.strategies}
     attached = [part for part in current.strategies if part.name not in known]
     for part in attached:
@@ -44,7 +46,7 @@ def replaced(old: Config, new: Config) -> list[str]:
     """Give the shares and actors that are there before and after, but not the same: each needs a new generation."""
     before = {share.name: share.endpoint for share in shares_of(old)}
     names = [share.name for share in shares_of(new) if before.get(share.name, share.endpoint) != share.endpoint]
-    if keeps_arrivals(old) is not keeps_arrivals(new):
+    if keeps_arrivals(old) is not keeps_arrivals(new) or old.dedup.shards != new.dedup.shards:
         names += dedup_bases(new)
     names += [base for name in _changed(old.strategies, new.strategies) for base in strategy_bases(new, name)]
     names += [recorder_base(new, name) for name in _changed(old.recorders, new.recorders)]

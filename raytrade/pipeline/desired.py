@@ -15,7 +15,8 @@ class Desired(msgspec.Struct, frozen=True):
     """What a pipeline is to be.
 
     `given`: the configuration as the driver gave it last; `config`: with all that was attached since. `nodes`: the node
-    of each actor. `generations`: see `raytrade.pipeline.planning.Standing`.
+    of each actor. `generations`: see `raytrade.pipeline.planning.Standing`. `recordings`: the address of the host that
+    holds each recorder's files.
     """
 
     given: bytes
@@ -23,6 +24,7 @@ class Desired(msgspec.Struct, frozen=True):
     nodes: dict[str, str] = {}
     generations: dict[str, int] = {}
     drained: list[str] = []
+    recordings: dict[str, str] = {}
 
 
 def save(pipeline: str, desired: Desired) -> None:

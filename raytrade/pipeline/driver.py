@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -20,11 +20,12 @@ from ray._private import worker
 from ray.exceptions import ActorUnavailableError, RayError
 
 from raytrade import __version__
+from raytrade.actors.options import environment_of
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, Labels, StrategyConfig
 from raytrade.errors import ConfigError, PipelineError, RaytradeError
 from raytrade.pipeline.planning import NODE_ID, Node, plan_pipeline
-from raytrade.pipeline.problems import error_of
+from raytrade.pipeline.problems import error_of, result_of
 from raytrade.pipeline.supervisor import Supervisor, live_nodes, to_json
 
 T = TypeVar("T")
@@ -193,17 +194,17 @@ def start(config: Config, allow_degraded: bool = False, note: Callable[[str], No
         plan_pipeline(config, live_nodes(), allow_degraded)
     else:
         ensure_version(config.name)
-    handle = _supervisor_of(config)
-    driver = f"{socket.gethostname()}:{os.getpid()}"
-    changes = list(_get(handle.begin.remote(to_json(config), driver, allow_degraded), CALL_TIMEOUT_S))
+    handle = supervisor_of(config.name, to_json(config))
+    driver = driver_name()
+    changes = list(result_of(handle.begin.remote(to_json(config), driver, allow_degraded), CALL_TIMEOUT_S))
     for change in changes:
         note(change)
     try:
-        names = list(_get(handle.reconcile.remote(), START_TIMEOUT_S))
-        _wait_ready(_get(handle.actors.remote(), CALL_TIMEOUT_S))
+        names = list(result_of(handle.reconcile.remote(), START_TIMEOUT_S))
+        _wait_ready(result_of(handle.actors.remote(), CALL_TIMEOUT_S))
     except RaytradeError:
         if was_running:
-            _get(handle.revert.remote(driver), CALL_TIMEOUT_S)
+            result_of(handle.revert.remote(driver), CALL_TIMEOUT_S)
         else:
             _abandon(handle)
         raise
@@ -211,8 +212,13 @@ def start(config: Config, allow_degraded: bool = False, note: Callable[[str], No
         wait_moved(handle, lambda: {}, note, f"change of {config.name}")
     if not was_running:
         _wait_linked(handle)
-    _get(handle.settled.remote(driver), CALL_TIMEOUT_S)
+    result_of(handle.settled.remote(driver), CALL_TIMEOUT_S)
     return Started(names, changes, was_running)
+
+
+def driver_name() -> str:
+    """Name this process for the supervisor."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def wait_moved(handle: Any, more: Callable[[], dict[str, str]], note: Callable[[str], None], what: str) -> None:
@@ -224,7 +230,7 @@ def wait_moved(handle: Any, more: Callable[[], dict[str, str]], note: Callable[[
     patience = threading.Event()
     pending: dict[str, str] = {}
     for _ in range(int(MOVE_TIMEOUT_S / MOVE_POLL_S)):
-        before, pending = pending, dict(_get(handle.pending.remote(), CALL_TIMEOUT_S)) | more()
+        before, pending = pending, dict(result_of(handle.pending.remote(), CALL_TIMEOUT_S)) | more()
         for name in before.keys() - pending.keys():
             note(f"{name}: done")
         for name in pending.keys() - before.keys():
@@ -236,37 +242,48 @@ def wait_moved(handle: Any, more: Callable[[], dict[str, str]], note: Callable[[
     raise PipelineError(f"{what}: not finished after {MOVE_TIMEOUT_S:.0f} s, goes on: {left}")
 
 
-def _supervisor_of(config: Config) -> Any:
-    """Give the pipeline's supervisor, started if there is none."""
+def supervisor_of(pipeline: str, config: bytes, code_folder: str = "") -> Any:
+    """Give the pipeline's supervisor, started if there is none; `code_folder`: see `Supervisor`."""
     options = {
-        "name": supervisor_name(config.name),
+        "name": supervisor_name(pipeline),
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
         "num_cpus": 0,
         "max_restarts": -1,
         "enable_task_events": False,
+        "runtime_env": environment_of(code_folder),
     }
     remote: Any = ray.remote(Supervisor)
-    return remote.options(**options).remote(to_json(config))
+    return remote.options(**options).remote(config, code_folder)
 
 
 def _wait_ready(actors: dict[str, Any]) -> None:
     answers = {name: handle.status.remote() for name, handle in actors.items()}
     for name, answer in answers.items():
-        _get(answer, START_TIMEOUT_S, name)
+        result_of(answer, START_TIMEOUT_S, name)
 
 
 def _wait_linked(handle: Any) -> None:
     """Wait a while until the consumers hear the dedups: of trades that come before, they get nothing."""
     patience = threading.Event()
     for _ in range(LINK_POLLS):
-        actors = dict(_get(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
-        dedups = {name for name, actor in actors.items() if actor.get("role") == "dedup"}
-        consumers = [actor for actor in actors.values() if actor.get("role") in ("strategy", "recorder", "gateway")]
-        if all(dedups <= set(actor["up"]) for actor in consumers):
+        if not unlinked(handle, ("strategy", "recorder", "gateway")):
             return
         patience.wait(LINK_POLL_S)
+
+
+def unlinked(handle: Any, roles: Collection[str] = ("dedup", "strategy", "recorder")) -> dict[str, str]:
+    """Give the actors of these roles that do not hear everybody they must hear, each with what it lacks."""
+    actors = dict(result_of(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
+    names = {role: {name for name, one in actors.items() if one.get("role") == role} for role in ("collector", "dedup")}
+    found = {}
+    for name, actor in actors.items():
+        role = actor.get("role", "")
+        missing = names["collector" if role == "dedup" else "dedup"] - set(actor.get("up", ()))
+        if role in roles and missing:
+            found[name] = f"does not hear {', '.join(sorted(missing))} yet"
+    return found
 
 
 def _abandon(handle: Any) -> None:
@@ -359,7 +376,7 @@ def _patiently(handle: Any, method: str, *arguments: Any) -> Any:
             patience.wait(RESTART_POLL_S)
         except RayError as error:
             raise error_of("supervisor", error) from None
-    return _get(getattr(handle, method).remote(*arguments), STATUS_TIMEOUT_S)
+    return result_of(getattr(handle, method).remote(*arguments), STATUS_TIMEOUT_S)
 
 
 def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -375,25 +392,25 @@ def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any) -> T:
         return function(*arguments)
     remote: Any = ray.remote(function)
     task = remote.options(num_cpus=0, max_retries=0, label_selector={NODE_ID: node_id})
-    return cast(T, _get(task.remote(*arguments), START_TIMEOUT_S, f"task on {node_id[:12]}"))
+    return cast(T, result_of(task.remote(*arguments), START_TIMEOUT_S, f"task on {node_id[:12]}"))
 
 
 def books(pipeline: str, actor: str) -> dict[str, dict[str, Any]]:
     """Give the books of a strategy in full depth."""
-    handle = _get(supervisor(pipeline).actors.remote(), CALL_TIMEOUT_S)[actor]
-    return dict(_get(handle.books.remote(), CALL_TIMEOUT_S, actor))
+    handle = result_of(supervisor(pipeline).actors.remote(), CALL_TIMEOUT_S)[actor]
+    return dict(result_of(handle.books.remote(), CALL_TIMEOUT_S, actor))
 
 
 def attach(pipeline: str, strategy: StrategyConfig) -> str:
     """Add a strategy to a running pipeline of our version."""
     ensure_version(pipeline)
-    return str(_get(supervisor(pipeline).attach.remote(to_json(strategy)), CALL_TIMEOUT_S))
+    return str(result_of(supervisor(pipeline).attach.remote(to_json(strategy)), CALL_TIMEOUT_S))
 
 
 def detach(pipeline: str, name: str) -> str:
     """Remove a strategy from a running pipeline of our version."""
     ensure_version(pipeline)
-    return str(_get(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
+    return str(result_of(supervisor(pipeline).detach.remote(name), CALL_TIMEOUT_S))
 
 
 def find_node(text: str) -> Node:
@@ -422,14 +439,14 @@ def drain(pipeline: str, text: str, note: Callable[[str], None]) -> Node:
     for name in _meant(pipeline):
         ensure_version(name)
         handle = supervisor(name)
-        for actor in _get(handle.drain.remote(node.node_id), CALL_TIMEOUT_S):
+        for actor in result_of(handle.drain.remote(node.node_id), CALL_TIMEOUT_S):
             note(f"{actor}: is to leave {node.node_id[:12]}")
         wait_moved(handle, partial(_left_on, handle, node), note, f"drain of {node.node_id[:12]}")
     return node
 
 
 def _left_on(handle: Any, node: Node) -> dict[str, str]:
-    return dict.fromkeys(_get(handle.on_node.remote(node.node_id), CALL_TIMEOUT_S), "is still there")
+    return dict.fromkeys(result_of(handle.on_node.remote(node.node_id), CALL_TIMEOUT_S), "is still there")
 
 
 def _meant(pipeline: str) -> list[str]:
@@ -441,20 +458,12 @@ def undrain(pipeline: str, text: str) -> tuple[Node, bool]:
     """Let a node have its share again; tells whether it was drained."""
     node = find_node(text)
     handles = [supervisor(name) for name in _meant(pipeline)]
-    return node, any([_get(handle.undrain.remote(node.node_id), CALL_TIMEOUT_S) for handle in handles])
+    return node, any([result_of(handle.undrain.remote(node.node_id), CALL_TIMEOUT_S) for handle in handles])
 
 
 def stop(pipeline: str) -> list[str]:
     """Drain and stop a pipeline; gives what went wrong on the way."""
     handle = supervisor(pipeline)
-    problems = list(_get(handle.stop.remote(), 300.0))
+    problems = list(result_of(handle.stop.remote(), 300.0))
     ray.kill(handle)
     return problems
-
-
-def _get(reference: Any, timeout_s: float, actor: str = "supervisor") -> Any:
-    """Get a result; our own errors come back as they are, others in one line."""
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except RayError as error:
-        raise error_of(actor, error) from None

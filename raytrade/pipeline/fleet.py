@@ -18,13 +18,14 @@ from raytrade.actors.collector import BudgetPlan, CollectorPlan, CollectorWork, 
 from raytrade.actors.collector import Held as HeldLine
 from raytrade.actors.dedup import DedupPlan
 from raytrade.actors.gateway import GatewayPlan
+from raytrade.actors.global_dedup import GlobalDedupPlan
 from raytrade.actors.options import ActorPlan, create
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.pipeline.moves import Role, Standby, can_replace, lines_to_run
-from raytrade.pipeline.planning import NODE_ID, Node, Placement
+from raytrade.pipeline.planning import NODE_ID, Node, Placement, replica_of
 from raytrade.pipeline.problems import state_of
 
 ASK_TIMEOUT_S = 2.0
@@ -47,12 +48,14 @@ class Running(msgspec.Struct):
 class Fleet:
     """See the module."""
 
-    def __init__(self, pipeline: str) -> None:
+    def __init__(self, pipeline: str, code_folder: str = "") -> None:
         self._prefix = f"{pipeline}-"
+        self._code_folder = code_folder
         self.actors: dict[str, Running] = {}
         self.waiting: dict[str, str] = {}
         """What is still there although it is not wanted, and why."""
         self._placements: dict[str, Placement] = {}
+        self._nodes: Mapping[str, Node] = {}
         self._lines: dict[str, list[LinePlan]] = {}
         self._settled: dict[str, list[LinePlan]] | None = None
         self._told: dict[str, object] = {}
@@ -84,7 +87,7 @@ class Fleet:
             plan = msgspec.structs.replace(plan, is_late=True)
         if isinstance(plan, StrategyPlan) and self._predecessors(name, placement.base):
             plan = msgspec.structs.replace(plan, is_late=True)
-        handle = create(plan, {NODE_ID: placement.node.node_id})
+        handle = create(plan, {NODE_ID: placement.node.node_id}, self._code_folder)
         self.actors[name] = Running(handle, placement.base, placement.node.node_id, placement.plan)
         if placement.base in self._handed:
             handle.take_over.remote(self._handed.pop(placement.base))
@@ -96,12 +99,13 @@ class Fleet:
     def steer(self, placements: list[Placement], nodes: list[Node], now_ns: Nanos) -> None:
         """Move lines, tell everybody of everybody, and end what is replaced."""
         self._placements = {placement.plan.name: placement for placement in placements}
+        self._nodes = {node.node_id: node for node in nodes}
         for name in [name for name in self.actors if name not in self._placements]:
             if all(node.node_id != self.actors[name].node_id for node in nodes):
                 self._forget(name)
         self._move_lines()
         self._tell(now_ns)
-        self._retire({node.node_id: node for node in nodes})
+        self._retire()
 
     def must_wait(self, placement: Placement, nodes: list[Node]) -> bool:
         """Tell whether an actor must wait for the end of its predecessor: it has what only one may have at a time.
@@ -170,14 +174,16 @@ class Fleet:
             self._told.clear()
             self._gateways.clear()
             self._begin_orphans()
-        dedups = self.followed()
+        followed = self.followed()
         for name, running in self.actors.items():
-            news, first = self._news(name, running.plan, dedups)
+            news, first = self._news(name, followed), _first_news(running.plan)
             if self._told.get(name, first) != news:
-                match self.role_of(name):
-                    case "collector":
+                match self.role_of(name), news:
+                    case "collector", _:
                         running.handle.run_lines.remote(msgspec.msgpack.encode(news))
-                    case "dedup":
+                    case "dedup", dict():
+                        running.handle.set_regions.remote(news)
+                    case (("dedup" | "regional"), _):
                         running.handle.set_collectors.remote(news)
                     case _:
                         running.handle.set_dedups.remote(news)
@@ -199,21 +205,55 @@ class Fleet:
             if self.role_of(name) == "strategy" and "~" in name and not self._predecessors(name, running.base):
                 running.handle.take_over.remote(b"")
 
-    def _news(self, name: str, plan: ActorPlan | None, dedups: list[str]) -> tuple[object, object]:
-        """Give what an actor must know now, and what it was started with."""
-        match plan, self.role_of(name):
-            case CollectorPlan(), _:
-                return self._work(name), plan.work
-            case DedupPlan(), _:
-                return self.names("collector"), sorted(plan.collectors)
-            case ((StrategyPlan() | RecorderPlan() | GatewayPlan()), _):
-                return dedups, sorted(plan.dedups)
-            case _, "collector":
-                return self._work(name), None
-            case _, "dedup":
-                return self.names("collector"), None
+    def _news(self, name: str, followed: list[str]) -> object:
+        """Give what an actor must know now."""
+        match self.role_of(name):
+            case "collector":
+                return self._work(name)
+            case "strategy" | "recorder" | "gateway":
+                return followed
             case _:
-                return dedups, None
+                regions = self._regions(name)
+                return regions if regions is not None else self.upstreams_of(name)
+
+    def upstreams_of(self, name: str) -> list[str]:
+        """Give whom an actor is to hear: collectors (of its region), dedups of the regions, or dedups."""
+        match self.role_of(name):
+            case "collector":
+                return []
+            case "regional":
+                plan = self._plan_of(name)
+                return [one for one in self.names("collector") if self._is_in_region(one, plan)]
+            case "dedup":
+                regions = self._regions(name)
+                return sorted(regions) if regions is not None else self.names("collector")
+            case _:
+                return self.followed()
+
+    def _plan_of(self, name: str) -> ActorPlan | None:
+        """Give the plan of an actor: that of its start, or of who takes its place."""
+        plan = self.actors[name].plan
+        successors = self._successors(name) if plan is None else []
+        return successors[0].plan if successors else plan
+
+    def _is_in_region(self, collector: str, plan: ActorPlan | None) -> bool:
+        """Tell whether a collector is in the region of a regional dedup."""
+        node = self._nodes.get(self.actors[collector].node_id)
+        if node is None or not isinstance(plan, DedupPlan):
+            return False
+        return node.labels.get(plan.region_label) == plan.region
+
+    def _regions(self, name: str) -> dict[str, str] | None:
+        """Give the regional dedups that a global one is to hear, each with its region; None for any other actor."""
+        plan = self._plan_of(name)
+        if not isinstance(plan, GlobalDedupPlan):
+            return None
+        plans = {one: self._plan_of(one) for one in self.names("regional")}
+        return {
+            one: part.region
+            for one, part in plans.items()
+            if isinstance(part, DedupPlan) and part.shard[0] == plan.shard[0]
+        }
 
     def _work(self, name: str) -> CollectorWork:
         placement = self._placements.get(name)
@@ -228,29 +268,38 @@ class Fleet:
         return [name for name in self.names("dedup") if self._is_followed(name)]
 
     def _is_followed(self, dedup: str) -> bool:
-        """A dedup that is to go is followed as long as it has a successor to be compared with."""
-        base = self.actors[dedup].base
-        return dedup in self._placements or any(part.base == base for part in self._placements.values())
+        """A dedup that is to go is followed as long as it has successors to be compared with."""
+        return dedup in self._placements or bool(self._successors(dedup))
+
+    def _successors(self, name: str) -> list[Placement]:
+        """Give what takes the place of an actor: its next generation; for a dedup, its replica in every shard.
+
+        The shards may be others than before, so only together do they have what the old one had.
+        """
+        base = self.actors[name].base
+        parts = [part for part in self._placements.values() if self.role_of(part.base) == self.role_of(base)]
+        if self.role_of(base) == "dedup":
+            return [part for part in parts if replica_of(part.base) == replica_of(base)]
+        if self.role_of(base) == "regional":
+            return [part for part in parts if _place_of(part.base) == _place_of(base)]
+        return [part for part in parts if part.base == base]
 
     # Ending.
 
-    def _retire(self, nodes: Mapping[str, Node]) -> None:
+    def _retire(self) -> None:
         """End what is not wanted any more and is replaced."""
         leaving = [name for name in self.actors if name not in self._placements]
         self.waiting = {}
-        successors = {part.base: part for part in self._placements.values()}
-        watched = [
-            name for name in leaving if self.role_of(name) != "collector" and self.actors[name].base in successors
-        ]
+        watched = [name for name in leaving if self.role_of(name) != "collector" and self._successors(name)]
         others = [name for name in self.actors if self.role_of(name) != "collector"] if watched else []
         standbys = self._standbys(others)
         for name in leaving:
-            successor = successors.get(self.actors[name].base)
-            problem = self._keep_reason(name, successor, standbys, nodes)
+            successors = self._successors(name)
+            problem = self._keep_reason(name, successors, standbys)
             if problem:
                 self.waiting[name] = problem
             else:
-                self._replace(name, successor)
+                self._replace(name, successors[0] if successors else None)
         for name, lines in self._lines.items():
             placement = self._placements.get(name)
             wanted = placement.plan.lines if placement and isinstance(placement.plan, CollectorPlan) else []
@@ -258,9 +307,7 @@ class Fleet:
                 if line.name not in {one.name for one in wanted}:
                     self.waiting[line.name] = "runs until the line in its place is up"
 
-    def _keep_reason(
-        self, name: str, successor: Placement | None, standbys: Mapping[str, Standby], nodes: Mapping[str, Node]
-    ) -> str:
+    def _keep_reason(self, name: str, successors: list[Placement], standbys: Mapping[str, Standby]) -> str:
         """Say why an actor that is not wanted must stay a while, or nothing."""
         running, role = self.actors[name], self.role_of(name)
         if role == "collector":
@@ -270,14 +317,16 @@ class Fleet:
             is_empty = held is None or not msgspec.msgpack.decode(held, type=list[HeldLine])
             drained = ask_all({name: running.handle.is_drained}).get(name, True)
             return "" if is_empty and drained else "hands on what it has"
-        addresses = {node_id: node.address for node_id, node in nodes.items()}
-        if successor is None or role == "gateway" or self._shares_files(running, successor, addresses):
+        addresses = {node_id: node.address for node_id, node in self._nodes.items()}
+        if not successors or role == "gateway" or self._shares_files(running, successors[0], addresses):
             return ""
-        writers = set(self.names("collector" if role == "dedup" else "dedup"))
-        readers = {one for one in self.actors if self.role_of(one) in CONSUMERS}
-        if can_replace(successor.plan.name, name, role, standbys, writers, readers):
+        writers = set(self.upstreams_of(name))
+        readers = {one for one in self.actors if name in self.upstreams_of(one)}
+        names = [part.plan.name for part in successors]
+        if can_replace(names, name, role, standbys, writers, readers):
             return ""
-        return f"runs until {successor.plan.name} on {successor.node.node_id[:8]} can take its place"
+        where = ", ".join(f"{part.plan.name} on {part.node.node_id[:8]}" for part in successors)
+        return f"runs until {where} can take its place"
 
     def _replace(self, name: str, successor: Placement | None) -> None:
         """End an actor; a strategy or a gateway gives what it has to the one in its place.
@@ -321,6 +370,27 @@ def _is_same(old: ActorPlan | None, new: ActorPlan) -> bool:
     if new.journal or new.warmup is not None:
         return False
     return (old.strategy, old.params) == (new.strategy, new.params)
+
+
+def _first_news(plan: ActorPlan | None) -> object:
+    """Give what an actor knows since its start; None if that is not known."""
+    match plan:
+        case CollectorPlan():
+            return plan.work
+        case GlobalDedupPlan():
+            return plan.regions
+        case DedupPlan():
+            return sorted(plan.collectors)
+        case StrategyPlan() | RecorderPlan() | GatewayPlan():
+            return sorted(plan.dedups)
+        case _:
+            return None
+
+
+def _place_of(base: str) -> tuple[str, str]:
+    """Give region and replica of a regional dedup: those that share them have every shard between them."""
+    region, _, replica = base.rsplit("-", 2)
+    return region, replica
 
 
 def ask(handle: Any, method: str, timeout_s: float = 5.0) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from raytrade.core.events import Channel
 Lines = Mapping[str, list[LinePlan]]
 """The lines by collector."""
 Stream = tuple[str, str, Channel]
-Role = Literal["collector", "dedup", "strategy", "recorder", "gateway"]
+Role = Literal["collector", "regional", "dedup", "strategy", "recorder", "gateway"]
 
 
 def streams_of(line: LinePlan) -> frozenset[Stream]:
@@ -42,6 +42,15 @@ def lines_to_run(wanted: Lines, running: Lines, served: Set[str]) -> dict[str, l
     return given
 
 
+def left_behind(recorder: str, directory: str, before: str, address: str) -> str:
+    """Say that a recorder that ran at the address `before` begins anew at another; empty if it does not."""
+    if before in ("", address):
+        return ""
+    return (
+        f"{recorder}: runs on {address} now and begins anew there; its files up to here are in {directory} on {before}"
+    )
+
+
 class Standby(msgspec.Struct, frozen=True):
     """What an actor says of itself: the writers that it hears, and the books (or streams) it can give."""
 
@@ -51,17 +60,18 @@ class Standby(msgspec.Struct, frozen=True):
 
 
 def can_replace(
-    name: str, old: str, role: Role, standbys: Mapping[str, Standby], writers: Set[str], readers: Set[str]
+    names: Collection[str], old: str, role: Role, standbys: Mapping[str, Standby], writers: Set[str], readers: Set[str]
 ) -> bool:
-    """Tell whether the actor `name` does all that `old` does, so that `old` may end.
+    """Tell whether the actors `names` together do all that `old` does, so that `old` may end.
 
-    It hears every one of `writers` and has every book of the old one; a dedup is heard by each of `readers` too. One
-    that does not answer hears and has nothing.
+    Each hears every one of `writers`, and between them they have every book of the old one; dedups are heard by each
+    of `readers` too. One that does not answer hears and has nothing.
     """
-    new = standbys.get(name)
-    if new is None or not writers <= set(new.up):
+    new = [standbys[name] for name in names if name in standbys]
+    if len(new) < len(names) or any(not writers <= set(one.up) for one in new):
         return False
     had = standbys.get(old)
-    if had is not None and not set(had.live) <= set(new.live):
+    if had is not None and not set(had.live) <= {book for one in new for book in one.live}:
         return False
-    return role != "dedup" or all(name in standbys[reader].up if reader in standbys else False for reader in readers)
+    heard = [set(standbys[reader].up) if reader in standbys else set() for reader in readers]
+    return role not in ("regional", "dedup") or all(set(names) <= up for up in heard)

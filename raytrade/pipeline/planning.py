@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
+from msgspec import structs
 
 from raytrade.actors.collector import CollectorPlan, LinePlan
 from raytrade.actors.dedup import DedupPlan
 from raytrade.actors.gateway import GatewayPlan
+from raytrade.actors.global_dedup import GlobalDedupPlan
 from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
@@ -98,7 +100,8 @@ def plan_what_fits(config: Config, nodes: list[Node], standing: Standing | None 
     standing = standing or Standing()
     places = _Places([node for node in nodes if node.node_id not in standing.drained], standing, config.failure_domain)
     collectors = _collectors(config, places)
-    placements = _dedups(config, places, [placement.plan.name for placement in collectors])
+    regionals = _regionals(config, places, collectors)
+    placements = regionals + _dedups(config, places, [placement.plan.name for placement in collectors], regionals)
     for strategy in config.strategies:
         placements += _strategies(config, strategy, places)
     placements += _recorders(config, places, standing)
@@ -176,7 +179,7 @@ def _collectors(config: Config, places: _Places) -> list[Placement]:
         homes |= owners
         for name in owners:
             egress = _egress(config, owners[name], share.venue, int(name.rpartition("-")[2]))
-            full = f"{name}/{places.standing.named(share.name)}"
+            full = f"{places.standing.named(name)}/{places.standing.named(share.name)}"
             line = LinePlan(full, share.venue, share.endpoint, slots[name], egress)
             lines.setdefault(name, []).append(line)
     _check_domains(config, nodes, places)
@@ -187,7 +190,7 @@ def _collectors(config: Config, places: _Places) -> list[Placement]:
     placements = []
     for name in sorted(lines):
         plan = CollectorPlan(
-            name=name,
+            name=places.standing.named(name),
             lines=lines[name],
             links=config.links.settings(),
             service_timeout_ns=int(config.collectors.service_timeout_s * SECOND),
@@ -238,8 +241,59 @@ def _collector_name(config: Config, node: Node, number: str) -> str:
 # Dedups.
 
 
-def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Placement]:
+def _regionals(config: Config, places: _Places, collectors: list[Placement]) -> list[Placement]:
+    """Put dedups into every region that has collectors, if a tier of them is wanted."""
+    tier = config.dedup.regional
+    if tier is None:
+        return []
+    regions: dict[str, list[str]] = {}
+    for placement in collectors:
+        region = placement.node.labels.get(tier.label, "")
+        regions.setdefault(region, []).append(placement.plan.name)
+    if "" in regions:
+        wanted = f"a collector's node has no label {tier.label}, so it is in no region"
+        places.problems.append(ConfigError("", "dedup.regional.label", wanted))
+        del regions[""]
+    if tier.primary and tier.primary not in regions:
+        there = f"there are no collectors in {tier.primary}, only in: {', '.join(sorted(regions)) or 'no region'}"
+        places.problems.append(ConfigError("", "dedup.regional.primary", there))
+    placements: list[Placement] = []
+    for region, names in sorted(regions.items()):
+        fitting = places.fitting({**tier.labels, tier.label: region}, f"dedup.regional.labels ({region})")
+        for shard in range(config.dedup.shards):
+            bases = [f"{config.name}-regional-{region}-{shard}-{'abcd'[at]}" for at in range(tier.replicas)]
+            plan = structs.replace(_dedup_plan(config, shard), collectors=names, region=region, region_label=tier.label)
+            placements += _spread(places, plan, bases, fitting, f"{config.name}/{region}/{shard}")
+    return placements
+
+
+def _spread(places: _Places, plan: DedupPlan, bases: list[str], fitting: list[Node], key: str) -> list[Placement]:
+    """Place the replicas of a shard in different failure domains, where there are enough."""
+    placements: list[Placement] = []
+    names = [places.standing.named(base) for base in bases]
+    taken = {places.domain(node) for name in names if (node := places.held(name, fitting)) is not None}
+    for base, name in zip(bases, names, strict=True):
+        placed = places.choose(structs.replace(plan, name=name), base, fitting, key, taken)
+        taken |= {places.domain(placement.node) for placement in placed}
+        placements += placed
+    return placements
+
+
+def _dedup_plan(config: Config, shard: int) -> DedupPlan:
+    return DedupPlan(
+        name="",
+        collectors=[],
+        shard=(shard, config.dedup.shards),
+        same_node=config.links.same_node,
+        busy_poll=config.links.spins("dedup"),
+        links=config.links.settings(),
+        arrivals=keeps_arrivals(config),
+    )
+
+
+def _dedups(config: Config, places: _Places, collectors: list[str], regionals: list[Placement]) -> list[Placement]:
     """Spread the replicas of a shard over different domains, the shards over all nodes."""
+    tier = config.dedup.regional
     fitting = places.fitting(config.dedup.labels, "dedup.labels")
     if config.failure_domain:
         found = len({places.domain(node) for node in fitting})
@@ -247,26 +301,28 @@ def _dedups(config: Config, places: _Places, collectors: list[str]) -> list[Plac
     placements: list[Placement] = []
     for shard in range(config.dedup.shards):
         bases = [_dedup_base(config, shard, replica) for replica in range(config.dedup.replicas)]
-        names = [places.standing.named(base) for base in bases]
-        taken = {places.domain(node) for name in names if (node := places.held(name, fitting)) is not None}
-        for base, name in zip(bases, names, strict=True):
-            plan = DedupPlan(
-                name=name,
-                collectors=collectors,
-                shard=(shard, config.dedup.shards),
-                same_node=config.links.same_node,
-                busy_poll=config.links.spins("dedup"),
-                links=config.links.settings(),
-                arrivals=keeps_arrivals(config),
-            )
-            placed = places.choose(plan, base, fitting, f"{config.name}/{shard}", taken)
-            taken |= {places.domain(placement.node) for placement in placed}
-            placements += placed
+        plan = structs.replace(_dedup_plan(config, shard), collectors=collectors)
+        if tier is not None:
+            regions = regions_of(regionals, shard)
+            more = {"regions": regions, "region_label": tier.label, "primary": tier.primary}
+            plan = GlobalDedupPlan(**structs.asdict(plan) | more | {"collectors": list(regions)})
+        placements += _spread(places, plan, bases, fitting, f"{config.name}/{shard}")
     return placements
+
+
+def regions_of(placements: Iterable[Placement], shard: int) -> dict[str, str]:
+    """Give the regional dedups of a shard, each with its region."""
+    plans = [placement.plan for placement in placements]
+    return {p.name: p.region for p in plans if isinstance(p, DedupPlan) and p.region and p.shard[0] == shard}
 
 
 def _dedup_base(config: Config, shard: int, replica: int) -> str:
     return f"{config.name}-dedup-{shard}-{'abcd'[replica]}"
+
+
+def replica_of(base: str) -> str:
+    """Give the letter of a dedup's replica: those of one letter have every shard between them."""
+    return base.rpartition("-")[2]
 
 
 def dedup_bases(config: Config) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError
 
 from raytrade.errors import ActorLost, ConfigError, RaytradeError
@@ -44,3 +47,11 @@ def state_of(error: RayError) -> str:
             return "no answer"
         case _:
             return reason_of(error)
+
+
+def result_of(reference: Any, timeout_s: float, actor: str = "supervisor") -> Any:
+    """Give the result of a call: our own errors come back as they are, others in one line."""
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except RayError as error:
+        raise error_of(actor, error) from None

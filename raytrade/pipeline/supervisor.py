@@ -16,19 +16,22 @@ import ray
 from ray.exceptions import RayError
 
 from raytrade import __version__
+from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.upstreams import NAMESPACE
 from raytrade.config import Config, StrategyConfig
 from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.message import SCHEMA_VERSION
 from raytrade.errors import ConfigError, PipelineError
 from raytrade.pipeline import desired
 from raytrade.pipeline.changes import describe, merged, replaced
 from raytrade.pipeline.fleet import STOP_TIMEOUT_S, Fleet, ask
-from raytrade.pipeline.moves import Role
+from raytrade.pipeline.moves import Role, left_behind
 from raytrade.pipeline.planning import Node, Placement, Plan, Standing, plan_what_fits, strategy_base, strategy_bases
 from raytrade.pipeline.problems import reason_of, state_of
 from raytrade.pipeline.watcher import Watcher
 from raytrade.transport.clock import SystemClock
 
+DEDUPS: tuple[Role, ...] = ("regional", "dedup")
 RECONCILE_S = 1.0
 STATUS_TIMEOUT_S = 5.0
 ATTACH_TIMEOUT_S = 30.0
@@ -65,20 +68,20 @@ def named_actors() -> set[str]:
 class Supervisor:
     """Runs one pipeline from its construction on."""
 
-    def __init__(self, config: bytes) -> None:
+    def __init__(self, config: bytes, code_folder: str = "") -> None:
+        """`code_folder`: where the code of the actors lies that it starts; "": where it is installed."""
         self.config = Config.model_validate_json(config)
         self._desired = desired.Desired(config, config)
         self._before: desired.Desired | None = None
         self._driver, self._driver_until_ns = "", 0
         self._clock = SystemClock()
         self._lock = threading.Lock()
-        self._fleet = Fleet(self.config.name)
+        self._fleet = Fleet(self.config.name, code_folder)
         self._retries: dict[str, tuple[Nanos, Nanos]] = {}
         self._problems: list[str] = []
         self._plan = Plan([], [], [])
         self._stopping = threading.Event()
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            self._recall()
+        self._recall()
         self._progress_ns: Nanos | None = None
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._thread.start()
@@ -87,8 +90,9 @@ class Supervisor:
         self._watcher.start()
 
     def _recall(self) -> None:
+        """Go on from what an earlier supervisor has left, if anything of it still runs."""
         kept = desired.load(self.config.name)
-        if kept is not None:
+        if kept is not None and kept.nodes.keys() & named_actors():
             self._desired = kept
             self.config = Config.model_validate_json(kept.config)
 
@@ -178,6 +182,18 @@ class Supervisor:
             return
         if not self._fleet.must_wait(placement, nodes):
             self._fleet.start(placement)
+            self._note_recording(placement)
+
+    def _note_recording(self, placement: Placement) -> None:
+        """Say so where a recorder leaves its files behind on another host."""
+        plan, base, address = placement.plan, placement.base, placement.node.address
+        known = self._desired.recordings
+        if not isinstance(plan, RecorderPlan) or known.get(base) == address:
+            return
+        told = left_behind(plan.name, plan.directory, known.get(base, ""), address)
+        if told:
+            self._note(told)
+        self._remember(recordings=known | {base: address})
 
     def _must_wait(self, name: str, handle: Any) -> bool:
         """An actor is dead for good: say why, and tell whether it is too early to start it again."""
@@ -296,6 +312,23 @@ class Supervisor:
     def _on_node(self, node_id: str) -> list[str]:
         return sorted(name for name, running in self._fleet.actors.items() if running.node_id == node_id)
 
+    def renew(self, node_ids: list[str]) -> list[str]:
+        """Have every actor on these nodes replaced by one that is started now; gives their names."""
+        with self._lock:
+            nodes = live_nodes()
+            leaving = [name for node_id in node_ids for name in self._on_node(node_id)]
+            self._renew(sorted({self._fleet.actors[name].base for name in leaving}))
+            self._plan = self._plan_for(nodes)
+            return leaving
+
+    def lease(self, driver: str) -> None:
+        """A driver begins, or goes on with, something that takes several calls; it must say `settled` at the end.
+
+        Raises:
+            ConfigError: another driver is at work.
+        """
+        self._lease(driver)
+
     def attach(self, strategy: bytes) -> str:
         """Add a strategy; gives its actor's name.
 
@@ -361,7 +394,7 @@ class Supervisor:
     def _gather(self, wanted: str) -> dict[str, Any]:
         actors = self._fleet.actors.copy()
         pending = {
-            name: getattr(running.handle, wanted if self._fleet.role_of(name) == "dedup" else "status").remote()
+            name: getattr(running.handle, wanted if self._fleet.role_of(name) in DEDUPS else "status").remote()
             for name, running in actors.items()
         }
         if pending:
@@ -382,9 +415,9 @@ class Supervisor:
             },
         }
 
-    def version(self) -> dict[str, str]:
+    def version(self) -> dict[str, Any]:
         """Give the pipeline's name and the version it runs."""
-        return {"name": self.config.name, "version": __version__}
+        return {"name": self.config.name, "version": __version__, "schema": SCHEMA_VERSION}
 
     def incidents(self, since: int = 0) -> list[dict[str, Any]]:
         """Give the pipeline's incidents from number `since` on, oldest first."""
@@ -418,9 +451,10 @@ class Supervisor:
         return problems
 
     def _wait_drained(self) -> None:
-        """Wait until collectors, then dedups, have handed everything on."""
+        """Wait until collectors, then the dedups of the regions, then the others, have handed everything on."""
         patience = threading.Event()
-        for name in [*self._fleet.names("collector"), *self._fleet.names("dedup")]:
+        roles: tuple[Role, ...] = ("collector", *DEDUPS)
+        for name in [name for role in roles for name in self._fleet.names(role)]:
             left = int(DRAIN_S / 0.05)
             while left and ask(self._fleet.actors[name].handle, "is_drained") is False:
                 patience.wait(0.05)

@@ -14,7 +14,7 @@ from raytrade.observation.status import Actors, histogram_of, hops
 GREEN, RED, AMBER, BLUE, GREY = "#2e9e5b", "#d64545", "#d9a22b", "#3b78c2", "#8a8f98"
 COLUMNS_KEPT = 90
 ROWS = 60
-ROLES = ("venue", "collector", "dedup", "strategy", "gateway", "recorder")
+ROLES = ("venue", "collector", "regional", "dedup", "strategy", "gateway", "recorder")
 _TITLE = {"fontSize": 14, "fontWeight": "normal"}
 
 
@@ -31,9 +31,9 @@ def topology(actors: Actors, overview: Overview) -> dict[str, Any]:
     for name, actor in sorted(actors.items()):
         role = actor.get("role") or next((role for role in ROLES if f"-{role}-" in name), "strategy")
         columns[role].append((name, GREEN if actor["state"] == "alive" else RED))
-    for x, role in enumerate(ROLES[:3]):
-        nodes += _column(x, columns[role])
-    nodes += _column(3, columns["strategy"] + columns["gateway"] + columns["recorder"])
+    stages = [columns[role] for role in ROLES[:4] if columns[role] or role != "regional"]
+    for x, stage in enumerate([*stages, columns["strategy"] + columns["gateway"] + columns["recorder"]]):
+        nodes += _column(x, stage)
     edges += [_edge(link.writer, link.reader, link.rate, True) for link in overview.links]
     there = {node["name"] for node in nodes}
     return {

@@ -8,6 +8,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ from tests.hosts.site import (
     Site,
 )
 
-POLL_S = 1.0
+POLL_S = 0.5
 REBOOT_S = 5.0
 LASTS_S = 5.0
 CALM_UPDATES = 1500
@@ -46,6 +47,7 @@ UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
 REDUNDANCY_S_MAX = 60.0
 PARTITION_S = 30.0
+BLINK_S = 10.0
 STALE_MS_MAX = 3000.0
 """A link that is silent for a second is lost; the rest is this machine's two cores."""
 COMMAND_S = 180.0
@@ -56,12 +58,19 @@ class Failed(Exception):
     """A step did not come to its end."""
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """What is brought up: with TLS between the nodes, with a tier of dedups in each region."""
+
+    tls: bool = False
+    regional: bool = False
+
+
 class Course:
     """One run over started hosts; the steps are called in order."""
 
-    def __init__(self, site: Site, network: Network, report: Report, rate: float, tls: bool) -> None:
+    def __init__(self, site: Site, network: Network, report: Report, rate: float, kind: Kind) -> None:
         self.site, self.network, self.report = site, network, report
-        self._rate, self._tls = rate, tls
+        self._rate, self._tls, self._regional = rate, kind.tls, kind.regional
         self._collectors = 2
         self._probe: subprocess.Popen[str] | None = None
         self._port = 0
@@ -91,7 +100,7 @@ class Course:
         proxy = f"{venue.address} {PROXY_PORT} {PROXY_USER}:{self.site.secret} /root/{PROXIED}"
         venue.enter(f"exec {self.site.venv}/bin/python {self.site.image}/proxy.py {proxy}", stdin=subprocess.DEVNULL)
         pipeline = self.host("launcher").root / f"root/{PROJECT.removeprefix('/root/')}/hosts.yaml"
-        pipeline.write_text(yaml.safe_dump(self.site.pipeline(self._port)))
+        pipeline.write_text(yaml.safe_dump(self.site.pipeline(self._port, self._regional)))
 
     def host(self, name: str) -> Host:
         """Give a host."""
@@ -148,6 +157,7 @@ class Course:
     def until(self, holds: Callable[[], Any], what: str, timeout_s: float) -> float:
         """Poll until it holds; gives after how many seconds it did."""
         began = time.monotonic()
+        timeout_s *= self.report.patience
         while not holds():
             if time.monotonic() - began > timeout_s:
                 raise Failed(f"not in {timeout_s:.0f} s: {what}")
@@ -159,11 +169,13 @@ class Course:
         collectors = self._collectors
         actors = list(self.actors().values())
         lines = [line for actor in actors for line in (actor["lines"] if actor["role"] == "collector" else {}).values()]
-        hearing = {"dedup": collectors, "strategy": 2, "recorder": 2}
+        hearing = {"regional": 1, "dedup": 2 * collectors if self._regional else collectors}
+        hearing |= {"strategy": 2, "recorder": 2}
+        wanted = [*CONSUMERS, *["regional"] * (2 * collectors if self._regional else 0)]
         return (
             len(lines) == collectors
             and all(line["status"]["is_up"] for line in lines)
-            and sorted(actor["role"] for actor in actors if actor["role"] != "collector") == sorted(CONSUMERS)
+            and sorted(actor["role"] for actor in actors if actor["role"] != "collector") == sorted(wanted)
             and all(len(actor["up"]) == hearing[actor["role"]] for actor in actors if actor["role"] in hearing)
         )
 
@@ -220,17 +232,21 @@ class Course:
 
     def secure(self) -> None:
         """Nobody gets in without the token, no port is open that is not documented, and the proxy was used."""
-        outsider = self.host(OUTSIDER)
-        succeeded = intrude(self.site, outsider, self.host(HEAD))
-        self.report.holds("no token: nobody joins, reads a stream or submits a job", not succeeded)
-        for attempt, output in succeeded.items():
-            self.report.fail(f"{attempt}: {output}")
+        self.knock(joining=True)
         for name in (HEAD, "desk", "tokyo"):
             undocumented = open_ports(self.host(name)) - documented_ports()
             self.report.holds(f"{name}: only documented ports {sorted(undocumented) or ''}", not undocumented)
         log = (self.host(VENUE).root / "root" / PROXIED).read_text()
         self.report.holds("lines of zone b leave by the proxy", f"{self.host('zurich').address} " in log)
         self.report.holds("other lines do not", f"{self.host('tokyo').address} " not in log)
+
+    def knock(self, joining: bool = False) -> None:
+        """Nobody gets in without the token."""
+        succeeded = intrude(self.site, self.host(OUTSIDER), self.host(HEAD), joining)
+        joins = "joins, " if joining else ""
+        self.report.holds(f"no token: nobody {joins}reads a stream or submits a job", not succeeded)
+        for attempt, output in succeeded.items():
+            self.report.fail(f"{attempt}: {output}")
 
     def join(self) -> None:
         """A machine is started by hand with the collectors' label while updates flow."""
@@ -241,11 +257,15 @@ class Course:
         began = time.monotonic()
         options = f"--address={self.host(HEAD).address}:6379 --labels={labels} --num-cpus=2"
         self._check(guest.call(f"ray start {options} --object-store-memory=100000000", COMMAND_S), "ray start")
-        self.report.figure("ray start returned", time.monotonic() - began, "s")
+        started_s = time.monotonic() - began
+        self.report.figure("ray start returned", started_s, "s")
+        for what, holds in (("its collector answers", self._collects), ("its lines are up", self._is_connected)):
+            self.until(partial(holds, guest), what, REDUNDANCY_S_MAX)
+            self.report.figure(f"{what}, after", time.monotonic() - began, "s")
         self.until(lambda: self._wins(guest), "its share", REDUNDANCY_S_MAX)
-        self.report.bounded(
-            "a collector's host takes its share after ray start", time.monotonic() - began, JOIN_S_MAX, "s"
-        )
+        share_s = time.monotonic() - began
+        self.report.figure("it has its share, after", share_s, "s")
+        self.report.bounded("of which after ray start had returned", share_s - started_s, JOIN_S_MAX, "s")
 
     def prepare_guest(self, guest: Host) -> None:
         """Set a host up as the cluster's image is, with the token."""
@@ -266,6 +286,13 @@ class Course:
             for dedup in dedups
         )
 
+    def _collects(self, host: Host) -> bool:
+        return any(self._is_on(actor, host) for actor in self.actors("collector").values())
+
+    def _is_connected(self, host: Host) -> bool:
+        lines = [a["lines"] for a in self.actors("collector").values() if self._is_on(a, host)]
+        return any(line["status"]["is_up"] for mine in lines for line in mine.values())
+
     def _is_on(self, actor: dict[str, Any], host: Host) -> bool:
         return any(node["id"] == actor["node"] and node["address"] == host.address for node in self.ask("nodes"))
 
@@ -282,6 +309,17 @@ class Course:
         host.partition(cut=False)
         took_s = self.until_redundant("redundancy after the partition", 150)
         self.report.bounded(f"{name} cut off for 30 s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")
+
+    def blink(self, name: str) -> None:
+        """A host's cable is out for too short a time for Ray to give the node up: links heal where they were."""
+        host = self.host(name)
+        began = time.monotonic()
+        host.partition(cut=True)
+        self.until(lambda: not self.is_redundant(), "the links are lost", BLINK_S)
+        time.sleep(max(0.0, began + BLINK_S - time.monotonic()))
+        host.partition(cut=False)
+        took_s = self.until_redundant("redundancy after the cut", REDUNDANCY_S_MAX)
+        self.report.bounded(f"{name} cut off for {BLINK_S:.0f} s: redundant again after", took_s, REDUNDANCY_S_MAX, "s")
 
     def crash(self, name: str) -> None:
         """A host dies and is there again, empty, seconds later; the cluster takes another of the pool, or the same."""
@@ -418,7 +456,7 @@ class Course:
         self.report.bounded("updates twice in the files", repeated, 0, "")
         self.end_probe()
         began = time.monotonic()
-        self.ray("down -y --no-config-cache ~/cluster.yaml")
+        self.ray("down -y ~/cluster.yaml")
         self.report.figure("ray down", time.monotonic() - began, "s")
         left = {name: found for name in self.network.hosts if (found := self.ray_processes(name))}
         left.pop(GUEST, None)

@@ -124,6 +124,7 @@ class Site:
         cluster = {**shipped, "provider": {**shipped["provider"], **provider}}
         cluster["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_ed25519"}
         types = cluster["available_node_types"]
+        types["collector_a"]["labels"]["region"] = "tokyo"
         types["collector_b"]["max_workers"] = 1
         types["burst"] = {**types["collector_b"], "min_workers": 0, "labels": {"burst": "yes"}}
         for node_type, addresses in added.items():
@@ -162,10 +163,11 @@ class Site:
         if done.returncode:
             raise RuntimeError(f"no certificates: {done.stdout}")
 
-    def pipeline(self, venue_port: int) -> dict[str, Any]:
-        """Give the pipeline: the shipped example's shape, over the emulator on the venue's host."""
+    def pipeline(self, venue_port: int, regional: bool) -> dict[str, Any]:
+        """Give the pipeline: the shape of a shipped example, over the emulator on the venue's host."""
         address = f"{NETWORK}.{INDEX[VENUE]}:{venue_port}"
-        shipped = yaml.safe_load((ROOT / "examples/pipeline.yaml").read_text())
+        example = "regions" if regional else "pipeline"
+        shipped = yaml.safe_load((ROOT / f"examples/{example}.yaml").read_text())
         venue = {"symbols": list(SYMBOLS), "ws_url": f"ws://{address}", "rest_url": f"http://{address}"}
         collectors = {**shipped["collectors"], "egress": [{"labels": {"zone": "b"}, "proxy": "file:/root/proxy"}]}
         strategy = {"name": "sentinel", "strategy": f"{self.image}/sentinel.py:Sentinel", "labels": {"strategy": "yes"}}

@@ -23,8 +23,10 @@ LONG = (
     "test_moves.py",
     "test_nodes.py",
     "test_recorders.py",
+    "test_regions.py",
     "test_standby.py",
     "test_sweep.py",
+    "test_upgrade.py",
     "test_watching.py",
 )
 """Pipelines of their own beside those of the main suite: run by `pytest -m long`."""

@@ -63,10 +63,10 @@ def test_starting_what_runs_already(nodes: Nodes, tmp_path: Path) -> None:
         before = {name: actor["pid"] for name, actor in pipeline.status()["actors"].items()}
         again = driver.start(check_config(data, "twice.yaml"))
         assert (set(again.names), again.changes, again.was_running) == (set(before), [], True)
-        data["dedup"]["shards"] = 2
-        with pytest.raises(ConfigError, match=r"dedup\.shards: cannot be changed while the pipeline runs"):
+        data["links"] = {"ring_mb": 7}
+        with pytest.raises(ConfigError, match="links: cannot be changed while the pipeline runs"):
             driver.start(check_config(data, "twice.yaml"))
-        data["dedup"]["shards"] = 1
+        del data["links"]
         data["venues"]["binance-spot"]["redundancy"] = 4
         with pytest.raises(ConfigError, match="4 copies wanted in different nodes, there are only 3"):
             driver.start(check_config(data, "twice.yaml"))

@@ -26,6 +26,13 @@ def test_the_topology_links_what_is_there() -> None:
     assert colors["p-recorder-x"] != colors["r"]
 
 
+def test_dedups_of_regions_stand_between_collectors_and_dedups() -> None:
+    found = {**status(c=collector(), d=dedup(), e={**dedup(), "role": "regional"}), "alerts": {"firing": []}}
+    chart = topology(found["actors"], Overviews().receive(found, SECOND))
+    places = {node["name"]: node["x"] for node in chart["series"][0]["data"]}
+    assert places["c"] < places["e"] < places["d"]
+
+
 def test_latencies_are_shares_that_rise() -> None:
     found = collector()
     found["links"]["d"]["age"] = {"counts": {"40": 90, "90": 10}, "total": 100, "max_ns": 2_000_000}

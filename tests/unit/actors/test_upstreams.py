@@ -262,3 +262,21 @@ def test_a_link_that_ended_for_good_says_why(registry: Registry) -> None:
     assert [each.id_last for each in sink.received] == list(range(1, len(sink.received) + 1))
     sink.stop()
     source.die(registry)
+
+
+@pytest.mark.parametrize("lane", ["shm", "call"])
+def test_who_only_told_what_there_is_sends_what_follows_when_asked(registry: Registry, lane: str) -> None:
+    source, sink = Source(registry, "w", book(1)), Sink(registry, "r", ["w"], same_node=lane)
+    sink.thread.call(sink.upstreams.set_digests, frozenset({"w"}), {})
+    source.give(*(step(number) for number in range(2, 40)))
+    until(lambda: sink.received and sink.received[-1].id_last == 39, "the digest of the last one")
+    assert all(message.kind is Kind.DIGEST for message in sink.received if message.id_last > 1)
+    sink.thread.call(sink.upstreams.set_digests, frozenset(), {f"{NAME}/book": 30})
+    until(lambda: sink.received[-1].kind is Kind.DELTA and has(sink, 39), "messages")
+    assert [message.id_last for message in sink.received if message.kind is Kind.DELTA] == list(range(31, 40))
+    sink.thread.call(sink.upstreams.set_digests, frozenset({"w"}), {})
+    until(lambda: sink.changes[-2:] == [False, True], "digests again")
+    source.give(step(40))
+    until(lambda: sink.received[-1].kind is Kind.DIGEST and has(sink, 40), "told, not sent")
+    sink.stop()
+    source.die(registry)

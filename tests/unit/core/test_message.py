@@ -148,7 +148,7 @@ def test_split_and_join() -> None:
     [
         (0, 0, "claims"),
         (4, 0, "not a message"),
-        (4, 10, "not a message"),
+        (4, 11, "not a message"),
         (5, 2, "not a message"),
         (6, 19, "scales"),
         (7, 255, "scales"),

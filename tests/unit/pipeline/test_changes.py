@@ -38,7 +38,7 @@ def test_an_attached_strategy_of_the_same_name_is_not_overwritten() -> None:
 @pytest.mark.parametrize(
     ("more", "key"),
     [
-        ({"dedup": {"shards": 2}}, "dedup.shards"),
+        ({"dedup": {"regional": {}}}, "dedup.regional"),
         ({"links": {"ring_mb": 7}}, "links"),
         ({"collectors": {"service_timeout_s": 3.0}}, "collectors.service_timeout_s"),
     ],
@@ -47,6 +47,12 @@ def test_what_cannot_change_while_it_runs_is_named(more: dict[str, Any], key: st
     with pytest.raises(ConfigError) as refused:
         merged(config(), config(), config(**more))
     assert str(refused.value) == f"{key}: cannot be changed while the pipeline runs: stop it first"
+
+
+def test_shards_behind_regions_stay_as_they_are() -> None:
+    tiered = config(dedup={"regional": {}})
+    with pytest.raises(ConfigError, match=r"dedup\.shards: cannot be changed while dedups in regions run"):
+        merged(tiered, tiered, config(dedup={"regional": {}, "shards": 2}))
 
 
 def test_a_symbol_more_replaces_one_share_alone() -> None:
@@ -68,6 +74,12 @@ def test_dedups_that_must_keep_a_log_of_arrivals_are_replaced() -> None:
     without = config(recorders=[{"directory": "/tmp/recording", "arrivals": False}])
     assert replaced(without, config()) == ["test-dedup-0-a", "test-dedup-0-b", "test-recorder-recorder"]
     assert replaced(without, without) == []
+
+
+def test_more_shards_replace_every_dedup_and_nothing_else() -> None:
+    bases = [f"test-dedup-{shard}-{replica}" for shard in (0, 1) for replica in "ab"]
+    assert replaced(config(), config(dedup={"shards": 2})) == bases
+    assert replaced(config(dedup={"shards": 2}), config()) == bases[:2]
 
 
 def test_changed_alerts_are_told_and_replace_nothing() -> None:

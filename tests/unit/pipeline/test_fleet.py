@@ -53,6 +53,9 @@ class Actor:
 
     do_set_dedups = do_set_collectors
 
+    def do_set_regions(self, regions: dict[str, str]) -> None:
+        self.writers = list(regions)
+
     def do_is_drained(self) -> bool:
         return True
 
@@ -72,7 +75,8 @@ class Actor:
         if not self.serves:
             return {"up": [], "live": [], "lines": []}
         up = [name for name in self.writers if name in self.world and self.world[name].serves]
-        lines = [line.name for name in up for line in self.world[name].lines]
+        heard = [*up, *(writer for name in up for writer in self.world[name].writers if writer in self.world)]
+        lines = [line.name for name in heard for line in self.world[name].lines]
         return {"up": up, "live": ["S0USDT"], "lines": lines}
 
 
@@ -87,7 +91,7 @@ class World:
         self.drained: set[str] = set()
         self.now_ns = 0
 
-    def create(self, plan: Any, labels: dict[str, str]) -> Actor:
+    def create(self, plan: Any, labels: dict[str, str], code_folder: str) -> Actor:
         actor = self.actors[plan.name] = Actor(plan, self.actors)
         return actor
 
@@ -120,14 +124,18 @@ class World:
         return sorted(name for name in self.actors if f"-{kind}-" in name)
 
 
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(config(2, dedup={"replicas": 2}))
+def patched(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Have the fleet start, ask and end pretended actors."""
     monkeypatch.setattr(fleets, "create", made.create)
     monkeypatch.setattr("ray.kill", made.kill)
     monkeypatch.setattr(fleets, "ask", lambda handle, method, timeout_s=0: getattr(handle, method).remote())
     monkeypatch.setattr(fleets, "ask_all", lambda methods: {name: one.remote() for name, one in methods.items()})
     return made
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return patched(World(config(2, dedup={"replicas": 2})), monkeypatch)
 
 
 def test_a_drained_collector_ends_when_others_serve(world: World) -> None:
@@ -186,6 +194,29 @@ def test_a_dedup_moves_when_its_successor_has_everything(world: World) -> None:
     world.settle()
     assert old not in world.actors
     assert all(world.actors[name].writers == ["test-dedup-0-a~2", "test-dedup-0-b"] for name in readers)
+
+
+def test_a_shard_more_runs_beside_the_old_dedups_until_all_shards_have_everything(world: World) -> None:
+    world.settle()
+    old, readers = ["test-dedup-0-a", "test-dedup-0-b"], [*world.names("strategy"), *world.names("recorder")]
+    assert world.names("dedup") == old
+    world.wanted, world.generations = config(2, dedup={"replicas": 2, "shards": 2}), dict.fromkeys(old, 2)
+    world.step(serve=False)
+    new = ["test-dedup-0-a~2", "test-dedup-0-b~2", "test-dedup-1-a", "test-dedup-1-b"]
+    assert world.names("dedup") == sorted([*old, *new])
+    late = world.actors["test-dedup-1-b"]
+    for _ in range(4):
+        world.step(serve=True)
+        late.serves = False
+    assert world.names("dedup") == sorted(["test-dedup-0-b", *new]), "replica b waits for its last shard"
+    assert all(sorted([old[1], *new]) == sorted(world.actors[name].writers) for name in readers)
+    world.settle()
+    assert world.names("dedup") == new and world.fleet.waiting == {}
+    world.wanted, world.generations = config(2, dedup={"replicas": 2}), dict.fromkeys(old, 3)
+    world.step(serve=False)
+    assert set(new) < set(world.names("dedup")), "nor do shards end before what takes their place is there"
+    world.settle()
+    assert world.names("dedup") == ["test-dedup-0-a~3", "test-dedup-0-b~3"]
 
 
 def test_a_recorder_ends_before_its_successor_writes_into_the_same_directory(world: World) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrade.actors.collector import CollectorPlan, LinePlan
-from raytrade.pipeline.moves import Standby, can_replace, lines_to_run, streams_of
+from raytrade.pipeline.moves import Standby, can_replace, left_behind, lines_to_run, streams_of
 from raytrade.pipeline.planning import Plan, Standing, plan_what_fits
 from tests.unit.pipeline.nodes import config, node
 
@@ -81,10 +81,30 @@ def test_an_actor_is_replaced_when_the_new_one_does_all_that_it_did() -> None:
     reader = Standby(["new", "old"], ["x"])
     standbys = {"old": old, "new": new, "reader": reader}
     writers, readers = {"c1", "c2"}, {"reader"}
-    assert can_replace("new", "old", "dedup", standbys, writers, readers)
-    assert not can_replace("new", "old", "dedup", standbys | {"reader": Standby(["old"], [])}, writers, readers)
-    assert not can_replace("new", "old", "dedup", {"old": old, "new": new}, writers, readers), "a reader is silent"
-    assert not can_replace("new", "old", "dedup", standbys, {*writers, "c3"}, readers)
-    assert not can_replace("new", "old", "dedup", standbys | {"new": Standby(["c1", "c2"], ["x"])}, writers, readers)
-    assert not can_replace("new", "old", "dedup", {"old": old}, writers, readers)
-    assert can_replace("new", "old", "strategy", {"new": new}, writers, readers), "the old one is dead"
+    assert can_replace(["new"], "old", "dedup", standbys, writers, readers)
+    assert not can_replace(["new"], "old", "dedup", standbys | {"reader": Standby(["old"], [])}, writers, readers)
+    assert not can_replace(["new"], "old", "dedup", {"old": old, "new": new}, writers, readers), "a reader is silent"
+    assert not can_replace(["new"], "old", "dedup", standbys, {*writers, "c3"}, readers)
+    assert not can_replace(["new"], "old", "dedup", standbys | {"new": Standby(["c1", "c2"], ["x"])}, writers, readers)
+    assert not can_replace(["new"], "old", "dedup", {"old": old}, writers, readers)
+    assert can_replace(["new"], "old", "strategy", {"new": new}, writers, readers), "the old one is dead"
+
+
+def test_a_recorder_on_another_host_says_where_its_files_are() -> None:
+    assert left_behind("rec", "/data", "", "10.0.0.1") == left_behind("rec", "/data", "10.0.0.1", "10.0.0.1") == ""
+    told = left_behind("rec~2", "/data", "10.0.0.1", "10.0.0.2")
+    assert told == "rec~2: runs on 10.0.0.2 now and begins anew there; its files up to here are in /data on 10.0.0.1"
+
+
+def test_shards_take_the_place_of_a_dedup_together() -> None:
+    standbys = {
+        "old": Standby(["c"], ["x", "y"]),
+        "new-0": Standby(["c"], ["x"]),
+        "new-1": Standby(["c"], ["y"]),
+        "reader": Standby(["new-0", "new-1"], []),
+    }
+    assert can_replace(["new-0", "new-1"], "old", "dedup", standbys, {"c"}, {"reader"})
+    assert not can_replace(["new-0"], "old", "dedup", standbys, {"c"}, {"reader"}), "the second half is nowhere"
+    deaf = standbys | {"reader": Standby(["new-0"], [])}
+    assert not can_replace(["new-0", "new-1"], "old", "dedup", deaf, {"c"}, {"reader"})
+    assert not can_replace(["new-0", "new-1"], "old", "dedup", standbys | {"new-1": Standby([], ["y"])}, {"c"}, set())
