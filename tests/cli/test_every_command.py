@@ -31,7 +31,7 @@ EVERY = sorted(commands(typer.main.get_command(cli.app)))
 
 NO_JSON = {
     **dict.fromkeys(
-        ("run", "stop", "attach", "detach", "drain", "undrain"), "it acts: the exit status says how it went"
+        ("run", "stop", "attach", "detach", "drain", "undrain", "upgrade"), "it acts: the exit status says how it went"
     ),
     **dict.fromkeys(("chaos kill", "chaos pause", "chaos cut", "chaos partition", "chaos disk-full"), "it acts"),
     "config check": "the exit status, and one line on standard error",
