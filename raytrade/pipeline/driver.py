@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -274,13 +274,20 @@ def _wait_linked(handle: Any) -> None:
 
 
 def unlinked(handle: Any, roles: Collection[str] = ("dedup", "strategy", "recorder")) -> dict[str, str]:
-    """Give the actors of these roles that do not hear everybody they must hear, each with what it lacks."""
-    actors = dict(result_of(handle.counters.remote(), CALL_TIMEOUT_S))["actors"]
-    names = {role: {name for name, one in actors.items() if one.get("role") == role} for role in ("collector", "dedup")}
+    """Ask for the actors of these roles that do not hear everybody they must hear, each with what it lacks."""
+    return unlinked_of(dict(result_of(handle.counters.remote(), CALL_TIMEOUT_S))["actors"], roles)
+
+
+def unlinked_of(actors: Mapping[str, Mapping[str, Any]], roles: Collection[str]) -> dict[str, str]:
+    """Give them out of a status. Dedups hear the collectors, or those of the regions where there are any."""
+    names: dict[str, set[str]] = {"collector": set(), "regional": set(), "dedup": set()}
+    for name, actor in actors.items():
+        names.setdefault(actor.get("role", ""), set()).add(name)
     found = {}
     for name, actor in actors.items():
         role = actor.get("role", "")
-        missing = names["collector" if role == "dedup" else "dedup"] - set(actor.get("up", ()))
+        heard = names["dedup"] if role != "dedup" else names["regional"] or names["collector"]
+        missing = heard - set(actor.get("up", ()))
         if role in roles and missing:
             found[name] = f"does not hear {', '.join(sorted(missing))} yet"
     return found

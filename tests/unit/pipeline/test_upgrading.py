@@ -5,6 +5,7 @@ import pytest
 from raytrade.actors.collector import CollectorPlan
 from raytrade.actors.options import Code, environment_of
 from raytrade.errors import ConfigError
+from raytrade.pipeline.driver import unlinked_of
 from raytrade.pipeline.planning import Standing, plan_what_fits
 from raytrade.pipeline.upgrading import agreed, rounds
 from tests.unit.pipeline.nodes import config, node
@@ -56,3 +57,19 @@ def test_a_collector_of_the_next_generation_has_lines_of_its_own() -> None:
 def test_code_beside_the_installed_one_comes_first() -> None:
     assert environment_of("") == {}
     assert environment_of("/opt/next") == {"env_vars": {"PYTHONPATH": "/opt/next:${PYTHONPATH}"}}
+
+
+def test_who_does_not_hear_everybody_is_named() -> None:
+    actors = {
+        "c1": {"role": "collector"},
+        "c2": {"role": "collector"},
+        "d": {"role": "dedup", "up": ["c1"]},
+        "s": {"role": "strategy", "up": ["d"]},
+        "r": {"state": "no answer"},
+    }
+    roles = ("dedup", "strategy", "recorder")
+    assert unlinked_of(actors, roles) == {"d": "does not hear c2 yet"}
+    assert unlinked_of(actors, ("strategy",)) == {}
+    tier = {"t1": {"role": "regional", "up": ["c1"]}, "t2": {"role": "regional", "up": ["c2"]}}
+    assert unlinked_of(actors | tier, roles) == {"d": "does not hear t1, t2 yet"}
+    assert unlinked_of(actors | tier | {"d": {"role": "dedup", "up": ["t2", "t1"]}}, roles) == {}
