@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raytrade.actors.collector import CollectorPlan
@@ -60,7 +62,7 @@ def test_code_beside_the_installed_one_comes_first() -> None:
 
 
 def test_who_does_not_hear_everybody_is_named() -> None:
-    actors = {
+    actors: dict[str, dict[str, Any]] = {
         "c1": {"role": "collector"},
         "c2": {"role": "collector"},
         "d": {"role": "dedup", "up": ["c1"]},
@@ -70,6 +72,9 @@ def test_who_does_not_hear_everybody_is_named() -> None:
     roles = ("dedup", "strategy", "recorder")
     assert unlinked_of(actors, roles) == {"d": "does not hear c2 yet"}
     assert unlinked_of(actors, ("strategy",)) == {}
-    tier = {"t1": {"role": "regional", "up": ["c1"]}, "t2": {"role": "regional", "up": ["c2"]}}
+    tier: dict[str, dict[str, Any]] = {
+        "t1": {"role": "regional", "up": ["c1"]},
+        "t2": {"role": "regional", "up": ["c2"]},
+    }
     assert unlinked_of(actors | tier, roles) == {"d": "does not hear t1, t2 yet"}
     assert unlinked_of(actors | tier | {"d": {"role": "dedup", "up": ["t2", "t1"]}}, roles) == {}
