@@ -35,7 +35,7 @@ def is_whole(pipeline: Running) -> bool:
 
 def test_what_the_near_region_lacks_comes_from_another(nodes: Nodes, tmp_path: Path) -> None:
     faults = ("conn=1:drop=0.005", "conn=2:drop=0.005")
-    with running("regions", tmp_path, BINANCE, tiered, faults=faults, rate=100.0) as pipeline:
+    with running("regions", tmp_path, BINANCE, tiered, faults=faults, rate=200.0) as pipeline:
         until(lambda: is_whole(pipeline), "all links up", explain=pipeline.status)
         homes = {name: actor["node"] for name, actor in pipeline.actors("regional").items()}
         for name, (_, digests) in sums(pipeline).items():

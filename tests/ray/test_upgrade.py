@@ -48,7 +48,7 @@ def apart(data: dict[str, Any]) -> None:
 def test_more_shards_and_new_code_lose_nothing(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = code(tmp_path / "newer", r"^__version__ = .*$", f'__version__ = "{VERSION}"', "__init__.py")
     recording = tmp_path / "recording"
-    with running("upgrade", recording, BINANCE, apart) as pipeline:
+    with running("upgrade", recording, BINANCE, apart, rate=200.0) as pipeline:
         pipeline.begin()
         pipeline.let_flow()
         data = data_of("upgrade", pipeline.exchanges, recording, BINANCE) | {"failure_domain": "region"}
