@@ -145,7 +145,8 @@ class Browser:
         """Open the list of the tab that is shown."""
         self._close()
         self._driver.find_element(By.CSS_SELECTOR, ".q-select").click()
-        return list(until(self._items, "the list opens", timeout_s=5))
+        until(lambda: self._items() and all(item.text for item in self._items()), "the list opens", timeout_s=5)
+        return self._items()
 
     def _close(self) -> None:
         if self._items():
