@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
@@ -115,3 +115,10 @@ def read_checkpoint(path: Path, instrument: str) -> BookSnapshot:
         if isinstance(event, BookSnapshot):
             return event
     raise StorageError(str(path), "is no checkpoint")
+
+
+def checkpoint_paths(directory: Path) -> list[tuple[Path, str]]:
+    """Give every checkpoint, each with its instrument."""
+    paths = sorted((directory / FOLDER).glob("venue=*/instrument=*/date=*/*.parquet"))
+    names = [[unquote(part.partition("=")[2]) for part in path.parts[-4:-2]] for path in paths]
+    return [(path, ":".join(name)) for path, name in zip(paths, names, strict=True)]

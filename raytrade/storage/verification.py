@@ -36,6 +36,7 @@ from raytrade.storage.certificates import (
     write_certificates,
 )
 from raytrade.storage.certifier import Copies, copies_of, notes_certificates
+from raytrade.storage.checkpoints import checkpoint_paths, read_checkpoint
 from raytrade.storage.files import QUARANTINE, move_aside
 from raytrade.storage.merging import is_fill
 from raytrade.storage.names import segments_in, start_of
@@ -45,6 +46,7 @@ from raytrade.storage.retention import read_retention
 from raytrade.storage.runs import Run, Unit, heads_of, runs_of
 from raytrade.storage.segments import Segment, read_rows, read_segment
 from raytrade.storage.source import Stream
+from raytrade.storage.wal import is_live, log_paths, read_log
 
 
 class Lie(msgspec.Struct, frozen=True):
@@ -132,6 +134,7 @@ class Verifier:
         """Check everything; the certificates first, then stream by stream: `progress` is told how many of how many."""
         self._read_certificates()
         self._read_notes()
+        self._read_shortcuts()
         copies = self._read_arrivals()
         keys = sorted({*self._folders, *(key for key, _ in self._certified)})
         for number, key in enumerate(keys):
@@ -203,6 +206,19 @@ class Verifier:
                 for problem in lies_of(start, files, self._notes):
                     path, _, text = problem.partition(": ")
                     self._lie(path, text)
+
+    def _read_shortcuts(self) -> None:
+        """See that checkpoints and logs can be read; what a log holds comes into segments by `recover`."""
+        for path, instrument in checkpoint_paths(self.directory):
+            try:
+                read_checkpoint(path, instrument)
+            except StorageError as error:
+                self._damaged(path, error)
+        for path in log_paths(self.directory):
+            if not is_live(path):
+                found = read_log(path)
+                if found.problem and not found.is_torn:
+                    self._damaged(path, StorageError(str(path), found.problem))
 
     def _read_arrivals(self) -> dict[str, Copies]:
         """Count the copies in the log of arrivals, by start."""

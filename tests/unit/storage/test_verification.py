@@ -21,6 +21,7 @@ from raytrade.core.events import BookSnapshot, Channel, Event, Flag, Gap, Resync
 from raytrade.core.message import encode, parse
 from raytrade.errors import ConfigError, StorageError
 from raytrade.replay import apply
+from raytrade.storage import checkpoints
 from raytrade.storage.certificates import (
     HOUR_NS,
     Certificate,
@@ -31,6 +32,7 @@ from raytrade.storage.certificates import (
 )
 from raytrade.storage.compaction import compact
 from raytrade.storage.durable import next_indexes
+from raytrade.storage.queries import Database
 from raytrade.storage.recording import Recording
 from raytrade.storage.sink import ParquetSink, SinkSettings
 from raytrade.storage.verification import Verification, verify_recording
@@ -479,3 +481,38 @@ def test_certificates_of_the_first_version_are_read(tmp_path: Path) -> None:
     assert verify_recording(tmp_path).lies == []
     path.write_bytes(path.read_bytes().replace(b'"messages":2', b'"messages":3'))
     assert "its seal does not hold" in str(verify_recording(tmp_path).lies[0])
+
+
+def test_every_kind_of_bad_file_is_named_and_put_aside_and_the_rest_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "ROWS_BETWEEN", 1)
+    monkeypatch.setattr(checkpoints, "LEVELS_SHARE", 0)
+    events = stream(60)
+    certified(tmp_path, events, 10)
+    paths = sorted(tmp_path.glob("venue=*/*/channel=book/*/*.parquet"))
+    (checkpoint, *_) = sorted((tmp_path / "checkpoints").rglob("*.parquet"))
+    truncated, flipped, version = paths[1], paths[2], paths[4]
+    foreign = paths[0].with_name("notes.parquet")
+    log = tmp_path / "wal" / "deadbeef-000000.arrows"
+    log.parent.mkdir()
+    log.write_bytes(pa.schema([("x", pa.int64())]).serialize().to_pybytes())
+    truncated.write_bytes(truncated.read_bytes()[:-50])
+    flipped.write_bytes(bytes(byte ^ (at == 700) for at, byte in enumerate(flipped.read_bytes())))
+    checkpoint.write_bytes(b"PAR1")
+    pq.write_table(pa.table({"a": [1]}), foreign)
+    table = pq.ParquetFile(version).read()
+    pq.write_table(table.replace_schema_metadata({"raytrade.table_version": "77"}), version)
+    bad = {truncated, flipped, version, foreign, checkpoint, log}
+    told = " ".join(problems(verify_recording(tmp_path)))
+    assert all(str(path) in told for path in bad)
+    left_out = Recording(tmp_path, skip_bad=True)
+    rows = left_out.book(BTC).num_rows
+    assert {error.path for error in left_out.skipped} == {str(path) for path in bad - {checkpoint, log}}
+    counted = Database(Recording(tmp_path, skip_bad=True)).query("SELECT count(*) AS n FROM book")
+    assert counted.to_pylist() == [{"n": rows}]
+    found = verify_recording(tmp_path, quarantine=True)
+    assert len(found.quarantined) == len(bad)
+    assert not any(path.exists() for path in bad)
+    assert Recording(tmp_path).book(BTC).num_rows == rows > 20
+    assert any(isinstance(event, Gap) for event in Recording(tmp_path).events())
