@@ -138,7 +138,7 @@ class Backtest:
                 self._rejections += 1
             elif isinstance(command, StrategyFailed):
                 where = f"{command.callback} {command.subject}".strip()
-                self._stopped = f"{where} at {instant_text(command.ts_fail_ns)}: {command.error}"
+                self._stopped = f"{where} at {instant_text(command.ts_fail_ns)}{command.event}: {command.error}"
                 self._traceback = command.traceback
             elif isinstance(command, StrategyHalted):
                 self._stopped = f"risk at {instant_text(command.ts_halt_ns)}: {command.reason}"

@@ -50,7 +50,9 @@ def backtest(  # noqa: PLR0913 - a command has its options
     fees: Annotated[list[str] | None, typer.Option(metavar="[VENUE=]MAKER,TAKER", help="In basis points.")] = None,
     order_latency_ms: Annotated[float, typer.Option(help="From a decision until it acts on the market.")] = 0.0,
     feed_latency_ms: Annotated[float, typer.Option(help="From the recording until the strategy sees it.")] = 0.0,
-    site: Annotated[str, typer.Option("--as", metavar="LINE", help="See the market as this line did.")] = "",
+    site: Annotated[
+        str, typer.Option("--as", metavar="LINE", help="See the market as this line did, or the first.")
+    ] = "",
     max_position: Annotated[
         str | None, typer.Option(metavar="QUANTITY", help="Of one instrument, in the base.")
     ] = None,

@@ -71,13 +71,17 @@ def _live(path: Path, wanted: Wanted) -> dict[str, Any]:
         "orders": len(again.wishes),
         "fills_and_refusals": len(again.results),
         "difference": again.difference(),
-        "failure": "" if failed is None else f"{failed.callback} at {instant_text(failed.ts_fail_ns)}: {failed.error}",
+        "failure": "" if failed is None else _failure(failed),
         "traceback": "" if failed is None else failed.traceback,
     }
     if wanted.with_hash:
         content = msgspec.json.encode([again.wishes, again.results], order="deterministic")
         life["hash"] = blake2b(content, digest_size=16).hexdigest()
     return life
+
+
+def _failure(failed: StrategyFailed) -> str:
+    return f"{failed.callback} at {instant_text(failed.ts_fail_ns)}{failed.event}: {failed.error}"
 
 
 def _show(wanted: Wanted, lives: list[dict[str, Any]]) -> None:

@@ -252,7 +252,7 @@ class Session:
             elif isinstance(command, StrategyFailed):
                 self.traceback = command.traceback
                 where = f"{command.callback} {command.subject}".strip()
-                self.failure = f"{where} at {instant_text(command.ts_fail_ns)}: {command.error}"
+                self.failure = f"{where} at {instant_text(command.ts_fail_ns)}{command.event}: {command.error}"
 
     def summary(self) -> JsonObject:
         """Give counts, hash, and what the strategy did."""

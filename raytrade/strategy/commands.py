@@ -16,7 +16,10 @@ TRACEBACK_CHARS_MAX = 16_384
 
 
 class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy raised in `callback` over `subject` (an instrument, where there is one) and was stopped."""
+    """A strategy raised in `callback` over `subject` (an instrument, where there is one) and was stopped.
+
+    `event_id`: the id of the event that it was shown, or of the book's state; 0 where there is none.
+    """
 
     strategy: str
     callback: str
@@ -24,6 +27,12 @@ class StrategyFailed(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     traceback: str
     ts_fail_ns: Nanos
+    event_id: int = 0
+
+    @property
+    def event(self) -> str:
+        """Name the event, for a message."""
+        return f" (id {self.event_id})" if self.event_id else ""
 
 
 class StrategyHalted(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +50,13 @@ def failure_of(
     strategy: str, callback: str, arguments: tuple[object, ...], error: Exception, now_ns: Nanos
 ) -> StrategyFailed:
     """Say that a strategy raised."""
+    shown = arguments[0] if arguments else None
     return StrategyFailed(
         strategy=strategy,
         callback=callback,
-        subject=str(getattr(arguments[0], "instrument", "")) if arguments else "",
+        subject=str(getattr(shown, "instrument", "")),
         error=f"{type(error).__name__}: {error}",
         traceback="".join(format_exception(error))[-TRACEBACK_CHARS_MAX:],
         ts_fail_ns=now_ns,
+        event_id=int(getattr(shown, "id_last", 0) or getattr(shown, "sequence", 0)),
     )

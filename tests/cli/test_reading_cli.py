@@ -209,7 +209,7 @@ def test_a_strategy_that_raises(run, recorded: Path, tmp_path: Path) -> None:  #
     file.write_text(STRATEGY)
     result = run("replay", recorded, "--strategy", f"{file}:Buyer", "--param", "quantity=1", "--param", "fails=true")
     assert result.status == 1
-    told = "the strategy failed: on_book binance-spot:BTCUSDT at 2022-01-08T12:00:00.000000000Z: RuntimeError: no luck"
+    told = "the strategy failed: on_book binance-spot:BTCUSDT at 2022-01-08T12:00:00.000000000Z (id 10): RuntimeError"
     assert told in result.err and "Traceback (most recent call last)" in result.err and "buyer.py" in result.err
 
 
