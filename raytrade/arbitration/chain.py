@@ -262,8 +262,7 @@ class ChainStream:
         started = self.position
         while (at := self._next_held()) is not None:
             _, id_last, _, line, message = self._held.take(at)
-            assert self.position is not None
-            if id_last <= self.position:
+            if id_last <= (self.position or 0):
                 self.counts.line(line).duplicates += 1
             else:
                 self._accept(line, message, now_ns)
@@ -291,8 +290,7 @@ class ChainStream:
 
     def _next_held(self) -> int | None:
         """Give the index of a held message that is overtaken or follows on."""
-        position = self.position
-        assert position is not None
+        position = self.position or 0
         for at, held in enumerate(self._held.entries):
             if held[0] > position:
                 return None
@@ -417,7 +415,9 @@ class ChainStream:
         elif message.id_last == self.position:
             self._resume(now_ns)
         else:
-            self._emit_gap(GapKind.VENUE, self._hole_end((line, message)), "no line was up", now_ns)
+            end = self._hole_end((line, message))
+            told = min(end, track.position) if track.position > (self.position or 0) else end
+            self._emit_gap(GapKind.VENUE, told, "no line was up", now_ns)
             self._synced, self._ahead = False, None
             self._hole.close()
             if not self._adopt(line, message, now_ns):
@@ -458,8 +458,8 @@ class ChainStream:
             self._requests.cancel()
             return True
         self._ahead = None
-        later = [held for held in self._held.entries if held[1] > base]
-        if (later and later[0][0] > base) or base < (self._told or 0):
+        later = next((held for held in self._held.entries if held[1] > base), None)
+        if (later and later[0] > base) or base < (self._told or 0):
             return False
         while self._held and self._held.entries[0][1] <= base:
             self._give_unapplied(self._held.take(0))
