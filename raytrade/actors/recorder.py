@@ -124,9 +124,9 @@ class Recorder:
     def _tell_carrier(self, problem: str) -> None:
         incidents, now_ns = self._upstreams.incidents, self._writer.clock.now_ns()
         if problem:
-            incidents.note(Incident.RECORDING_FAILED, now_ns, problem=problem)
+            incidents.note(Incident.CARRYING_FAILED, now_ns, problem=problem)
         else:
-            incidents.note(Incident.RECORDING_RESUMED, now_ns, directory=self.plan.target or "the database")
+            incidents.note(Incident.CARRYING_RESUMED, now_ns, target=self.plan.target or "the database")
 
     def _fetched(self, blocks: list[bytes]) -> None:
         """Hand the blocks over and wait until they are taken (on the feed's thread)."""

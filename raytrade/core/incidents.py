@@ -38,6 +38,8 @@ class Incident(StrEnum):
     JOURNAL_FAILED = "journal_failed"
     RECORDING_FAILED = "recording_failed"
     RECORDING_RESUMED = "recording_resumed"
+    CARRYING_FAILED = "carrying_failed"
+    CARRYING_RESUMED = "carrying_resumed"
 
     ACTOR_STARTED = "actor_started"
     ACTOR_LOST = "actor_lost"

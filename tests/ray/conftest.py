@@ -24,6 +24,7 @@ LONG = (
     "test_nodes.py",
     "test_recorders.py",
     "test_regions.py",
+    "test_run_command.py",
     "test_standby.py",
     "test_sweep.py",
     "test_upgrade.py",

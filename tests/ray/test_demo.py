@@ -32,6 +32,7 @@ def test_nothing_is_missed(tmp_path: Path) -> None:
     assert not list((tmp_path / "recording").rglob("*.part"))
 
 
+@pytest.mark.long
 def test_what_all_lines_lose_makes_it_fail(tmp_path: Path) -> None:
     done = demo("--updates", 2400, "--fault", "symbol=ETHBTC:drop@1s:100ms", "--out", tmp_path)
     assert done.status == 1, done.out + done.error
@@ -39,6 +40,7 @@ def test_what_all_lines_lose_makes_it_fail(tmp_path: Path) -> None:
     assert "updates missed by the strategy" in done.out.partition("FAILED:")[2]
 
 
+@pytest.mark.long
 def test_a_recording_is_held_against_its_import(captures: Path, tmp_path: Path) -> None:
     path = captures / CAPTURE
     if not path.is_file():
