@@ -34,10 +34,8 @@ from raytrade.cli import (
     venues,
     watching,
 )
+from raytrade.cli.output import INTERRUPTED
 from raytrade.errors import ConfigError, RaytradeError
-
-INTERRUPTED = 130
-"""The shells' exit status of a command that Ctrl-C ended."""
 
 app = typer.Typer(
     name="raytrade",

@@ -1,4 +1,4 @@
-"""Consoles: as wide as the terminal, and wide enough for a table where there is none."""
+"""What commands share: consoles as wide as the terminal (or wide enough for a table), and the status after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from rich.console import Console
 
 PIPED_COLUMNS = 160
+
+INTERRUPTED = 130
+"""The shells' exit status of a command that Ctrl-C ended."""
 
 
 def wide_console() -> Console:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -16,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from raytrade.cli.latency import latency_table
-from raytrade.cli.output import wide_console
+from raytrade.cli.output import INTERRUPTED, wide_console
 from raytrade.cli.pipelines import Address, AsJson, Pipeline, load_driver
 from raytrade.config import Config, load_config
 from raytrade.core.clock import SECOND
@@ -25,6 +27,9 @@ from raytrade.core.message import decode
 from raytrade.errors import ConfigError, PipelineError
 from raytrade.observation.health import Finding, Level
 from raytrade.observation.jsonlines import fields_of
+
+if TYPE_CHECKING:
+    from raytrade.pipeline.subscription import Subscription
 
 Interval = Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")]
 Count = Annotated[int, typer.Option("--count", min=0, help="End after so many; 0: never.")]
@@ -195,6 +200,7 @@ def tail(
     stream = Subscription(pipeline, tuple(globs))
     encode = msgspec.json.Encoder().encode
     printed = 0
+    before = signal.signal(signal.SIGINT, lambda *_: _interrupt(stream))
     try:
         for message in stream.messages():
             event = decode(message)
@@ -205,16 +211,30 @@ def tail(
             printed += 1
             if count and printed >= count:
                 return
+        _leave_interrupted(stream)
     except BrokenPipeError:
         _leave_closed_pipe()
+    except KeyboardInterrupt:
+        _leave_interrupted(stream)
     finally:
+        signal.signal(signal.SIGINT, before)
         stream.close()
+
+
+def _interrupt(stream: Subscription) -> None:
+    """Take Ctrl-C: the stream ends even where the exception strikes in code that loses it."""
+    stream.end()
+    raise KeyboardInterrupt
+
+
+def _leave_interrupted(stream: Subscription) -> None:
+    """End the process without Ray's way out, which waits for calls that are under way."""
+    stream.close()
+    os._exit(INTERRUPTED)
 
 
 def _leave_closed_pipe() -> None:
     """Who read has gone: that is a way to end, as with `head`."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

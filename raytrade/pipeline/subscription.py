@@ -65,9 +65,13 @@ class _Consumer:
         """Give the state of its links."""
         return dict(self._ask(self._actor.status.remote()))
 
+    def end(self) -> None:
+        """Have whoever reads come to an end; may be called by a signal's handler."""
+        self._ended.set()
+
     def close(self) -> None:
         """End the actor."""
-        self._ended.set()
+        self.end()
         with suppress(RayError):
             ray.kill(self._actor)
 
