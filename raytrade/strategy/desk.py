@@ -180,6 +180,11 @@ class Desk:
         """The number of the last report taken."""
         return self._ledger.number
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether there are requests that the gateway has not taken yet."""
+        return bool(self._requests)
+
     def call(
         self, now_ns: Nanos, checkpoint: Checkpoint | None = None, safe: int = 0, *, is_warm: bool, is_leaving: bool
     ) -> Call | None:

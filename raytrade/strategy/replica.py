@@ -33,6 +33,7 @@ class Replica:
         self._saved = Checkpoint(number=-1, state=b"")
         self._saved_ns: Nanos = 0
         self._is_stateless = False
+        self._has_ordered = False
 
     def receive(self, word: Word, now_ns: Nanos) -> Turn:
         """Take what the gateway says; tells what that has changed."""
@@ -50,7 +51,7 @@ class Replica:
     def _begin(self, now_ns: Nanos) -> None:
         desk, engine, opening = self.desk, self.engine, self.desk.opening
         missed, desk.news = desk.news, []
-        self.strategy, self._is_stateless = self._next, False
+        self.strategy, self._is_stateless, self._has_ordered = self._next, False, False
         strategy = self._next
         self._saved = Checkpoint(number=-1, state=b"")
         engine.host(strategy, now_ns)
@@ -66,9 +67,14 @@ class Replica:
         return self.desk.call(now_ns, checkpoint, safe, is_warm=is_warm, is_leaving=is_leaving)
 
     def _checkpoint(self, now_ns: Nanos, is_leaving: bool) -> Checkpoint | None:
-        """Give the strategy's state if it is another than what is kept; not too often, as it costs time."""
-        if now_ns - self._saved_ns < CHECKPOINT_NS and not is_leaving:
+        """Give the strategy's state if it is another than what is kept; not too often, as it costs time.
+
+        The first orders of an epoch do not leave without the state in which they were decided.
+        """
+        is_first_order = self.desk.has_requests and not self._has_ordered
+        if now_ns - self._saved_ns < CHECKPOINT_NS and not (is_leaving or is_first_order):
             return None
+        self._has_ordered = self._has_ordered or is_first_order
         self._saved_ns = now_ns
         states: list[bytes] = []
         self.engine.act(_save, now_ns, self.strategy, states)

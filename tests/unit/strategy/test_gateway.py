@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from raytrade.core.clock import SECOND
 from raytrade.core.events import Side
+from raytrade.core.instrument import Filter
 from raytrade.errors import ConfigError
+from raytrade.rules import rule_of
 from raytrade.strategy import BaseStrategy, Context, Fill, PaperBroker
 from raytrade.strategy.desk import Desk, Turn
+from raytrade.strategy.engine import StrategyEngine
 from raytrade.strategy.gateway import (
     STATE_BYTES_MAX,
     Call,
@@ -21,7 +25,7 @@ from raytrade.strategy.gateway import (
     order_id_of,
 )
 from raytrade.strategy.orders import Order
-from raytrade.strategy.replica import state_of
+from raytrade.strategy.replica import Replica, state_of
 from tests.unit.strategy.streams import BTC, T0
 from tests.unit.strategy.test_paper import BUY, Market
 
@@ -183,3 +187,39 @@ def test_a_paper_account_goes_on_elsewhere() -> None:
     assert moved.limit(BTC, BUY, "1", "1", 0) == bought + 1
     moved.receive_book(BTC, 0)
     assert not moved.events()
+
+
+class Buyer(BaseStrategy):
+    """Orders once, and remembers that it has."""
+
+    def __init__(self) -> None:
+        self.has_ordered = False
+
+    def order(self, context: Context) -> None:
+        self.has_ordered = True
+        context.limit(BTC, Side.BUY, "100", "1")
+
+    def save(self, context: Context) -> object:
+        return self.has_ordered
+
+    def restore(self, context: Context, state: object) -> None:
+        self.has_ordered = bool(state)
+
+
+def test_the_first_order_of_an_epoch_goes_with_the_state_it_was_decided_in() -> None:
+    """Else who takes over within the first quarter of a second is told of fills that it knows no order of."""
+    desk, strategy = Desk("a", 1), Buyer()
+    engine = StrategyEngine("a", BaseStrategy(), Filter(), rule_of, broker=desk)
+    replica = Replica(engine, desk, lambda: strategy)
+    gateway = OrderGateway(Desks())
+    gateway.receive(Call(replica="a", life=1, is_warm=True), T0)
+    for _, word in gateway.words():
+        replica.receive(word, T0)
+    begun = replica.call(T0, is_warm=True)
+    assert begun is not None and begun.checkpoint is not None and not begun.requests
+    engine.act(strategy.order, T0 + 1)
+    ordered = replica.call(T0 + 1, is_warm=True)
+    assert ordered is not None and ordered.checkpoint is not None and len(ordered.requests) == 1
+    gateway.receive(begun, T0 + 1)
+    gateway.receive(ordered, T0 + 1)
+    assert gateway.checkpoint is not None and msgspec.msgpack.decode(gateway.checkpoint.state) is True
