@@ -136,6 +136,8 @@ def start_up_s() -> float:
         began = time.monotonic()
         child = start(Path(folder), 3600)
         while not list(Path(folder).glob("wal/*.arrows")):
+            if child.poll() is not None:
+                raise SystemExit(f"the recorder ended with status {child.returncode} before it wrote anything")
             time.sleep(0.01)
         child.kill()
         child.wait()
