@@ -209,7 +209,10 @@ class GatewayActor:
             self._thread.call(self._go_on, [msgspec.msgpack.decode(data, type=Record)])
 
     def stop(self) -> None:
-        """End; where the strategy has ended for good, the next one begins with an account of its own."""
+        """End for good, with the strategy: the next one begins with an account of its own.
+
+        Whoever says this decides about the pipeline. That the active replica says it is over is not asked for: one
+        that was fenced a moment ago, or dies now, cannot.
+        """
         self._thread.stop()
-        if self._gateway.is_over:
-            self._journal.remove()
+        self._journal.remove()

@@ -331,13 +331,15 @@ class Fleet:
     def _replace(self, name: str, successor: Placement | None) -> None:
         """End an actor; a strategy or a gateway gives what it has to the one in its place.
 
-        A strategy that is another one now, or has other parameters, begins anew.
+        A strategy that is another one now, or has other parameters, begins anew. A gateway that cannot give anything
+        is not told to end for good: its journal stays for the one in its place.
         """
         running, role = self.actors[name], self.role_of(name)
         handed: object = None
-        if successor is not None and role in ("strategy", "gateway") and _is_same(running.plan, successor.plan):
+        is_handed_over = successor is not None and role in ("strategy", "gateway")
+        if is_handed_over and successor is not None and _is_same(running.plan, successor.plan):
             handed = ask(running.handle, "hand_over")
-        if isinstance(handed, bytes):
+        if isinstance(handed, bytes) or (is_handed_over and role == "gateway"):
             self._forget(name)
         else:
             self.end(name)
