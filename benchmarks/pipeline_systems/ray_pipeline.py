@@ -64,6 +64,10 @@ class RaytradeSystem:
     def digests(self) -> list[str]:
         return list(self._ask("digests", symbol_names(self.task.shape.instruments)))
 
+    def pids(self) -> dict[str, int]:
+        """Give the process of each actor by the actor's name."""
+        return dict(self._ask("pids"))
+
     def metrics_port(self) -> int:
         """Give the port where the node's metrics are."""
         return int(self._ask("metrics_port"))
@@ -139,6 +143,7 @@ class _Driver:
             "drain": self._drain,
             "digests": self._digests,
             "metrics_port": _metrics_port,
+            "pids": self._pids,
         }
         while (command := self._control.recv())[0] != "stop":
             self._control.send(("", commands[command[0]](*command[1:])))
@@ -161,6 +166,10 @@ class _Driver:
     def _actors(self, role: str) -> list[dict[str, Any]]:
         actors = self._driver.status(self._config.name)["actors"]
         return [actor for actor in actors.values() if actor.get("role") == role]
+
+    def _pids(self) -> dict[str, int]:
+        actors = self._driver.status(self._config.name)["actors"]
+        return {name: actor["pid"] for name, actor in actors.items() if "pid" in actor}
 
     def _is_linked(self) -> bool:
         config = self._config

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks import stopped
 from benchmarks.pipeline_systems.exchange import _template
 from benchmarks.pipeline_systems.market import FIRST_ID, POOL, Market, digest, texts
 from benchmarks.pipeline_systems.plain import FloatBook
@@ -160,3 +161,21 @@ def test_frames_keep_their_length() -> None:
     assert update["U"] == update["u"] == FIRST_ID + 1_000_000
     assert update["E"] == 1_800_000_000_000
     assert len(update["b"]) + len(update["a"]) == 8
+
+
+def test_the_time_behind_a_stopped_consumer_is_a_phase_of_its_own() -> None:
+    second = 1_000_000_000
+    phases = stopped.phases_of([at * 10 * second for at in range(6)])
+    assert [(phase.name, phase.start_ns // second, phase.end_ns // second) for phase in phases] == [
+        ("quiet", 0, 10),
+        ("strategy-probe-1 stopped", 10, 20),
+        ("strategy-probe-1 goes on", 20, 21),
+        ("quiet", 21, 30),
+        ("recorder-recorder-0 stopped", 30, 40),
+        ("recorder-recorder-0 goes on", 40, 41),
+        ("quiet", 41, 50),
+    ]
+    sent = [5 * second, 15 * second, 20 * second, 22 * second]
+    delays = [1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    assert [phase.updates for phase in stopped.measured(phases, sent, delays)] == [1, 1, 1, 1, 0, 0, 0]
+    assert phases[2].delay_ms["p99"] == 3.0
