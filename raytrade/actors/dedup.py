@@ -56,7 +56,7 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     busy_poll: bool = False
     links: LinkSettings = LinkSettings()
-    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
+    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS, guard=True)
     arrivals: bool = False
     region: str = ""
     region_label: str = ""
@@ -105,9 +105,7 @@ class Dedup:
         if now_ns - self._reviewed_ns >= REVIEW_NS:
             self._reviewed_ns = now_ns
             self._watch_silence(now_ns)
-            for found in self._disagreements.review(self._arbiter.statistics(), now_ns):
-                said: dict[str, Any] = {"line": found.line, "instrument": found.instrument, "count": found.count}
-                self._upstreams.incidents.note(Incident.LINE_DISAGREES, now_ns, **said)
+            self._watch_lines(now_ns)
         self._publisher.pump(now_ns)
         for note in self._publisher.notes():
             _log.warning("%s: %s", self.plan.name, note)
@@ -118,6 +116,16 @@ class Dedup:
             self._arrivals.cut(now_ns)
         due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
         return min(due) if due else None
+
+    def _watch_lines(self, now_ns: Nanos) -> None:
+        """Note which lines contradict others, and what that has changed."""
+        incidents, streams = self._upstreams.incidents, self._arbiter.statistics()
+        for found in self._disagreements.review(streams, now_ns):
+            said: dict[str, Any] = {"line": found.line, "instrument": found.instrument, "count": found.count}
+            incidents.note(Incident.LINE_DISAGREES, now_ns, **said)
+        for change in self._disagreements.changes(streams):
+            merged = change.in_force or "the venue's own class"
+            incidents.note(Incident.MERGE_CHANGED, now_ns, instrument=change.instrument, merged=merged)
 
     def _watch_silence(self, now_ns: Nanos) -> None:
         """Tell consumers of lines that say nothing while others flow; for the arbiter such a line is as it was."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from raytrade.arbitration.chain import ChainStream
+from raytrade.arbitration.guarded_chain import GuardedChain
 from raytrade.arbitration.lead import LeadStream
 from raytrade.arbitration.newest import NewestStream
 from raytrade.arbitration.stream import (
@@ -106,11 +107,14 @@ class Arbiter:
     def alarms(self, now_ns: Nanos) -> dict[str, str]:
         """Give what is wrong with instruments that needed a fresh book again and again, until they are calm."""
         calm_ns = now_ns - self._settings.calm_ns
-        return {
-            instrument: stream.counts.alarm
-            for (instrument, _), stream in self._streams.items()
-            if stream.counts.alarm and stream.counts.asked_ns > calm_ns
-        }
+        alarms: dict[str, str] = {}
+        for (instrument, _), stream in self._streams.items():
+            counts = stream.counts
+            if counts.in_force:
+                alarms[instrument] = f"merged as {counts.in_force}"
+            if counts.alarm and counts.asked_ns > calm_ns:
+                alarms[instrument] = counts.alarm
+        return alarms
 
     def is_holding(self) -> bool:
         """Tell whether any stream holds messages back that may still go out."""
@@ -138,7 +142,9 @@ class Arbiter:
         rule = self._rules(*key)
         stream: StreamArbiter
         match rule.rule:
-            case Rule.LOOSE | Rule.STRICT | Rule.DENSE:
+            case Rule.LOOSE | Rule.STRICT:
+                stream = GuardedChain(key, rule, self._outlet, self._settings)
+            case Rule.DENSE:
                 stream = ChainStream(key, rule, self._outlet, self._settings)
             case Rule.LEAD:
                 stream = LeadStream(key, rule, self._outlet, self._settings)

@@ -20,11 +20,19 @@ class Contradiction(msgspec.Struct, frozen=True):
     count: int
 
 
+class MergeChange(msgspec.Struct, frozen=True):
+    """Another class is in force for an instrument than before, and why; empty: the venue's own again."""
+
+    instrument: str
+    in_force: str
+
+
 class Disagreements:
     """Looks at the counts of an arbiter, at most once in `EVERY_NS`."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[StreamKey, str], int] = {}
+        self._in_force: dict[StreamKey, str] = {}
         self._looked_ns: Nanos = 0
 
     def review(self, streams: Mapping[StreamKey, StreamCounts], now_ns: Nanos) -> list[Contradiction]:
@@ -40,4 +48,13 @@ class Disagreements:
                     self._known[stream, line] = part.disagreements
                     if count > 0:
                         news.append(Contradiction(line, stream[0], count))
+        return news
+
+    def changes(self, streams: Mapping[StreamKey, StreamCounts]) -> list[MergeChange]:
+        """Give the streams that are merged in another way than at the last look."""
+        news: list[MergeChange] = []
+        for stream, counts in streams.items():
+            if counts.in_force != self._in_force.get(stream, ""):
+                self._in_force[stream] = counts.in_force
+                news.append(MergeChange(stream[0], counts.in_force))
         return news

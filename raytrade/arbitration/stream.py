@@ -67,6 +67,8 @@ class ArbiterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """So many snapshots may be asked for at once when they are needed; the next ones wait as repeated requests do."""
     calm_ns: Nanos = 120 * SECOND
     """Without a request for this long (longer than they ever wait), a stream is taken for healthy again."""
+    guard: bool = False
+    """Hold lines against each other where ids are the venue's own: for arbiters whose lines are connections."""
 
 
 HELD_NS = 50 * MILLISECOND
@@ -110,6 +112,8 @@ class StreamCounts(msgspec.Struct):
     asked: int = 0
     asked_ns: Nanos = 0
     alarm: str = ""
+    in_force: str = ""
+    """How copies are merged while lines are demoted, and why; empty as long as it is the venue's own class."""
     first_id: int | None = None
     last_id: int | None = None
     lines: dict[str, LineCounts] = {}

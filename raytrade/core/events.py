@@ -72,6 +72,8 @@ class GapKind(IntEnum):
     """This consumer did not take it in time."""
     RESET = 2
     """The venue started its ids again, or the stream had to be started anew."""
+    DOUBT = 3
+    """Nothing is missing, but what was given out may be wrong: lines contradict each other, or the book itself."""
 
 
 class BookSnapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -30,6 +30,7 @@ class Incident(StrEnum):
     RESYNCED = "resynced"
     STALLED = "stalled"
     LINE_DISAGREES = "line_disagrees"
+    MERGE_CHANGED = "merge_changed"
     SNAPSHOT_ASKED = "snapshot_asked"
     STRATEGY_STOPPED = "strategy_stopped"
     TAKEN_OVER = "taken_over"

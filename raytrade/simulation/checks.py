@@ -16,6 +16,7 @@ from raytrade.arbitration import Rule
 from raytrade.core.book import L2Book
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import BookDelta, Channel, Event, Flag, Gap, GapKind, Side, Trade
+from raytrade.simulation.lies import Lies
 from raytrade.simulation.market import PRICE_SCALE, SIZE_SCALE, Market, Row
 from raytrade.simulation.rules import CHAINED, simulated_rule
 
@@ -91,6 +92,7 @@ class Checker:
         self.deliveries: dict[str, Deliveries] = {}
         self.trades: dict[str, dict[bytes, list[tuple[Nanos, str]]]] = {}
         """Of trades with sparse ids: when each came to which line's machine."""
+        self.lies = Lies(dedups, self.calm.is_calm)
         self.books_checked = 0
         self.gaps_told = 0
         self._now = now
@@ -111,6 +113,7 @@ class Checker:
         """A line's machine gave an event."""
         match event:
             case BookDelta() if simulated_rule(event.instrument, Channel.BOOK).rule in CHAINED:
+                self.lies.witness(line, event, self.subjects[event.instrument].market, self._now())
                 self._delivered(f"{event.instrument}/book").take(line, event.id_prev, event.id_last, self._now())
             case Trade() if simulated_rule(event.instrument, Channel.TRADES).rule is Rule.DENSE:
                 delivered = self._delivered(f"{event.instrument}/trades")
@@ -140,7 +143,8 @@ class Checker:
         if not market.knows(book.id_last):
             self.fail(who, f"{book.instrument}: LIVE at {book.id_last}, which the venue never had")
         state = market.state(book.id_last)
-        if _rows(book, Side.BUY, 0) != state[0] or _rows(book, Side.SELL, 0) != state[1]:
+        is_wrong = _rows(book, Side.BUY, 0) != state[0] or _rows(book, Side.SELL, 0) != state[1]
+        if is_wrong and not self.lies.explain(who, book.instrument, self._now()):
             self.fail(who, f"{book.instrument}: LIVE at {book.id_last} with levels that are not the venue's")
 
     def _live_by_state(self, who: str, book: L2Book) -> None:
@@ -175,7 +179,8 @@ class Checker:
             return
         count = subject.depth if subject.is_proved else CHECKSUM_LEVELS
         sides = zip((Side.BUY, Side.SELL), state, strict=True)
-        if any(_rows(book, side, count) != part[: count or None] for side, part in sides):
+        is_wrong = any(_rows(book, side, count) != part[: count or None] for side, part in sides)
+        if is_wrong and not self.lies.explain(who, instrument, self._now()):
             self.fail(who, f"{instrument}: the last book is not the venue's")
 
     # From end to end.
@@ -191,7 +196,7 @@ class Checker:
         for told_ns, who, stream, gap in self._gaps:
             for number in range(gap.id_prev + 1, gap.id_last + 1):
                 for at_ns, line in self._delivered(stream).in_order.get(number, ()):
-                    if self._is_safe(who, stream, number, at_ns, line, told_ns):
+                    if line not in self.lies.liars and self._is_safe(who, stream, number, at_ns, line, told_ns):
                         ids = f"({gap.id_prev}, {gap.id_last}]"
                         self.fail(who, f"{stream}: false gap {ids}: {line} delivered {number} in time")
 
@@ -221,6 +226,17 @@ class Checker:
         for trade_id, copies in self.trades.get(stream, {}).items():
             if trade_id not in taken and any(self._has_calm_path(who, line, at_ns, at_ns) for at_ns, line in copies):
                 self.fail(who, f"{stream}: trade {trade_id.decode()} was delivered and is lost")
+
+    def accuse(self, who: str, instrument: str, line: str) -> None:
+        """A dedup says that a line contradicts others: where none lies, none may be accused."""
+        if not self.lies.concerns(instrument):
+            self.fail(who, f"{instrument}: {line} is said to contradict others, and no line lies")
+        self.lies.accused.add((instrument, line))
+
+    def check_lies(self) -> None:
+        """Every lie that could be known for one must have been reported."""
+        for instrument, lie in self.lies.unreported():
+            self.fail("cluster", f"{instrument}: {lie.line} lied at {lie.id_last}, and nobody said so")
 
     def lost(self, stream: str, first: int, last: int) -> list[int]:
         """Give the ids of ``(first, last]`` that no line's machine ever delivered."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
+
 from raytrade.arbitration import ArbiterSettings
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Channel
@@ -70,6 +72,7 @@ class Cluster:
         self._arbiters = arbiters
         self._links = LinkSettings(ring_items_max=plan.ring_items_max, ring_bytes_max=8 * 1024 * 1024)
         self._slow_ns: dict[str, Nanos] = {}
+        checker.lies.is_believed = self._is_believed
         for venue_plan in plan.venues:
             self._add_venue(venue_plan)
         for link in plan.local_links:
@@ -116,9 +119,10 @@ class Cluster:
         return collector
 
     def _dedup(self, name: str) -> SimDedup:
-        arbiter = new_arbiter(name, self._arbiters)
+        arbiter = new_arbiter(name, msgspec.structs.replace(self._arbiters, guard=True))
         dedup = SimDedup(name, self._world, self.network, list(COLLECTORS), self._links, arbiter)
         dedup.watch = ArbiterWatch(name, self._checker.fail, Sees())
+        dedup.watch.liars = self._checker.lies.liars
         dedup.on_image = self._checker.live
         return dedup
 
@@ -186,6 +190,11 @@ class Cluster:
         return all(strategy.is_live(instruments) for strategy in self.strategies()) and all(
             isinstance(dedup, SimDedup) and dedup.is_live(name) for dedup in dedups for name in instruments
         )
+
+    def _is_believed(self, instrument: str, line: str) -> bool:
+        """Tell whether any dedup takes what the line says."""
+        dedups = [self.network.actors.get(name) for name in DEDUPS]
+        return not all(isinstance(dedup, SimDedup) and dedup.has_demoted(instrument, line) for dedup in dedups)
 
     def behind(self) -> list[str]:
         """Name the strategies of which a book with the venue's own ids is not at the venue's last state."""

@@ -175,6 +175,11 @@ class SimDedup(Actor):
         book = self._books.get(instrument)
         return book is not None and book.state is BookState.LIVE
 
+    def has_demoted(self, instrument: str, line: str) -> bool:
+        """Tell whether the line is not believed."""
+        counts = self.arbiter.statistics().get((instrument, Channel.BOOK))
+        return counts is not None and f"{line} demoted" in counts.in_force
+
 
 def new_arbiter(name: str, settings: ArbiterSettings) -> Arbiter:
     """Give the arbiter of a simulated actor."""

@@ -8,6 +8,7 @@ import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.links.policy import Policy
+from raytrade.simulation.lies import LYING_VENUES
 
 COLLECTORS = ("c0", "c1", "c2")
 DEDUPS = ("d0", "d1")
@@ -34,6 +35,8 @@ CHANGES = (80, 92)
 """Changes of each venue while faults are at work, from and to."""
 FAULTS_MIN = 5
 FAULTS_MAX = 10
+LIES_EVERY, LIES_AT = 6, 2
+"""One seed in so many has a line that lies, told by the seed itself: all the others are what they always were."""
 SPILLS = ((4_000, 0), (4_000, 40_000), (40_000, 10_000_000))
 """Bytes that may wait at the recorder, in memory and on disk."""
 ANY_LINE = "*"
@@ -83,12 +86,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spill_bytes: tuple[int, int]
     quiet: tuple[Fault, ...]
     """Faults at the time when the venues fall quiet."""
+    lies: tuple[Fault, ...] = ()
 
 
 def draw_plan(seed: int, rng: random.Random) -> Plan:
     """Draw what a seed means."""
     active_ns = rng.randint(5_000, 10_000) * MILLISECOND
     venues = tuple(_draw_venue(name, active_ns, rng) for name in VENUES)
+    lies = _draw_lies(random.Random(seed), active_ns) if seed % LIES_EVERY == LIES_AT else ()
+    if lies:
+        venues = tuple(msgspec.structs.replace(venue, window_max=1) for venue in venues)
     paths = [f"{collector}/{venue}" for collector in COLLECTORS for venue in VENUES]
     return Plan(
         seed=seed,
@@ -103,7 +110,17 @@ def draw_plan(seed: int, rng: random.Random) -> Plan:
         policy=rng.choice((Policy.CONFLATE, Policy.CONFLATE, Policy.FAIL, Policy.SKIP)),
         spill_bytes=rng.choice(SPILLS),
         quiet=_draw_quiet(rng),
+        lies=lies,
     )
+
+
+def _draw_lies(rng: random.Random, active_ns: Nanos) -> tuple[Fault, ...]:
+    """Draw one line that lies: once in a while or always, for a while or to the end of the faults."""
+    start_ns = rng.randint(SECOND // 2, active_ns - 2 * SECOND)
+    duration_ns = rng.choice((300 * MILLISECOND, SECOND, active_ns - start_ns))
+    target = f"{rng.choice(COLLECTORS)}/{rng.choice(LYING_VENUES)}"
+    amount = rng.choice((0.1, 0.5, 1.0))
+    return (Fault(kind="lie", target=target, start_ns=start_ns, duration_ns=duration_ns, amount=amount),)
 
 
 def _draw_quiet(rng: random.Random) -> tuple[Fault, ...]:

@@ -102,6 +102,8 @@ class Simulation:
         world = self.world
         self.cluster.start()
         self.injector.plan(self.plan.faults)
+        self.checker.lies.liars.update(lie.target for lie in self.plan.lies)
+        self.injector.plan(self.plan.lies)
         for plan in self.plan.venues:
             world.after(WARM_UP_NS, self._change, plan)
             world.after(WARM_UP_NS, self._beat, plan.name)
@@ -181,6 +183,7 @@ class Simulation:
             case SimDedup():
                 self._check_ring(actor)
                 actor.arbiter.validate()
+                self._hear_accusations(actor)
             case SimStrategy():
                 actor.engine.validate()
                 if not actor.engine.is_running:
@@ -189,6 +192,13 @@ class Simulation:
                 actor.arbiter.validate()
             case _:
                 pass
+
+    def _hear_accusations(self, dedup: SimDedup) -> None:
+        for (instrument, channel), counts in dedup.arbiter.statistics().items():
+            if channel is Channel.BOOK and simulated_rule(instrument, channel).rule in CHAINED:
+                for line, part in counts.lines.items():
+                    if part.disagreements:
+                        self.checker.accuse(dedup.name, instrument, line)
 
     def _check_ring(self, actor: SimCollector | SimDedup) -> None:
         ring = actor.publisher.ring
@@ -200,6 +210,7 @@ class Simulation:
             for instrument in self.checker.subjects:
                 self.checker.final(strategy.name, instrument, strategy.engine.books.get(instrument))
         self.checker.check_gaps()
+        self.checker.check_lies()
         self._check_recording()
 
     def _check_recording(self) -> None:
@@ -226,7 +237,8 @@ class Simulation:
         book = books.setdefault(message.instrument, L2Book(message.instrument))
         book.apply(event)
         is_chained = simulated_rule(message.instrument, Channel.BOOK).rule in CHAINED
-        if check and is_chained and book.top() is not None:
+        is_doubtful = self.checker.lies.concerns(message.instrument)
+        if check and is_chained and not is_doubtful and book.top() is not None:
             self.checker.live("recording", book)
 
     def _check_losses(self, stream: str, chain: ChainWatch) -> None:
@@ -252,7 +264,7 @@ class Simulation:
             venue_messages=self.changes + self.trades,
             frames=sum(venue.frames for venue in self.cluster.venues.values()),
             lines=len(self.cluster.paths),
-            faults=[f"{fault.kind} {fault.target}" for fault in self.plan.faults],
+            faults=[f"{fault.kind} {fault.target}" for fault in (*self.plan.faults, *self.plan.lies)],
             crashes=len(self._restarts),
             steps=self.world.steps,
             simulated_s=(self.world.now_ns - START_NS) / SECOND,

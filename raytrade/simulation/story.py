@@ -17,7 +17,7 @@ def plan_lines(simulation: Simulation) -> list[str]:
         f"  {venue.name:<18} a change each {venue.interval_ns // 1_000_000} ms, windows up to {venue.window_max}"
         for venue in plan.venues
     ]
-    return [*lines, *(f"  {fault}" for fault in plan.faults)]
+    return [*lines, *(f"  {fault}" for fault in (*plan.faults, *plan.lies))]
 
 
 def story_lines(simulation: Simulation, result: Result, count: int = STORY_LINES) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.simulation.dialects import Dialect
+from raytrade.simulation.lies import falsified
 from raytrade.simulation.market import Market
 from raytrade.simulation.world import World
 
@@ -52,10 +53,12 @@ class FaultyLine:
     def carry(self, connection: Connection, text: str) -> None:
         """Send a frame of the venue on its way."""
         world, active = self._world, self.active
-        frame = text.encode()
         if not active:
-            self._send(connection, frame, 0)
+            self._send(connection, text.encode(), 0)
             return
+        if "lie" in active and world.chance(active["lie"]):
+            text = falsified(text, world.random) or text
+        frame = text.encode()
         if world.chance(active.get("drop", 0.0)) or world.chance(active.get("blackout", 0.0)):
             self.dropped += 1
             return

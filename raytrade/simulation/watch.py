@@ -164,6 +164,8 @@ class ArbiterWatch:
         self.chains: dict[str, ChainWatch] = {}
         self.trades: dict[str, TradeWatch] = {}
         self.on_gap: Callable[[str, Gap], None] = lambda _stream, _gap: None
+        self.liars: set[str] = set()
+        """Lines of which nothing need be given out."""
         self._who = who
         self._fail = fail
         self._sees = sees
@@ -184,7 +186,7 @@ class ArbiterWatch:
 
     def receive(self, line: str, message: Message) -> None:
         """Note what came in on a line."""
-        if message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE):
+        if line not in self.liars and message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE):
             stream = stream_name(message)
             rule = self._rule(stream, message)
             if rule in CHAINED:

@@ -1,0 +1,204 @@
+"""`GuardedChain`: a chain whose lines are held against each other, and which can be doubted.
+
+What a demoted line says is compared and not given out. If something of it may have gone out already, the stream says so
+with a `Gap` of kind `DOUBT`, which names no ids because none is missing, and waits for a book; every arbiter behind it
+does the same on hearing it, whatever other lines say, since nobody there can tell whose copy it took.
+"""
+
+from __future__ import annotations
+
+from raytrade.arbitration.chain import ChainStream
+from raytrade.arbitration.guard import Guard, Verdict
+from raytrade.arbitration.stream import ArbiterSettings, Outlet, SnapshotWanted, StreamKey, StreamRule
+from raytrade.core.clock import SECOND, Nanos
+from raytrade.core.events import Flag, Gap, GapKind
+from raytrade.core.message import Kind, Message, decode
+
+IMAGES_REFUSED_NS = 5 * SECOND
+"""How long after a dispute that nothing could decide a line's own book is not taken, but only the venue's."""
+
+
+class GuardedChain(ChainStream):
+    """Arbiter of one book with global ids. Without `settings.guard` it only hears the doubts of those before it."""
+
+    def __init__(self, stream: StreamKey, rule: StreamRule, outlet: Outlet, settings: ArbiterSettings) -> None:
+        super().__init__(stream, rule, outlet, settings)
+        self._guard = Guard(self.counts) if settings.guard else None
+        self._changes = 0
+        self._disputed_ns: Nanos = -IMAGES_REFUSED_NS
+
+    def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
+        """Take one copy from `line`."""
+        guard, kind = self._guard, message.kind
+        if kind is Kind.GAP:
+            self._hear_gap(line, message, now_ns)
+        elif guard is not None:
+            if kind is Kind.DELTA:
+                guard.see(line, message, now_ns)
+                if guard.disputes or guard.undecided or guard.changes != self._changes:
+                    self._settle(now_ns)
+            elif kind is Kind.SNAPSHOT and guard.undecided and not message.flags & Flag.IMAGE:
+                self._judge(message, now_ns)
+            if guard.demoted and self._is_refused(line, message, now_ns):
+                return
+        super().receive(line, message, now_ns)
+
+    def _hear_gap(self, line: str, message: Message, now_ns: Nanos) -> None:
+        gap = decode(message)
+        if isinstance(gap, Gap) and gap.kind is GapKind.DOUBT:
+            self._lines.of(line)
+            self.doubt(gap.cause, now_ns)
+
+    def doubt(self, cause: str, now_ns: Nanos) -> None:
+        """What was given out may be wrong: say so, and start again from a book."""
+        self._ahead = None
+        self._hole.close()
+        if not self._synced:
+            if self._gap_open:
+                self._requests.ask(now_ns, "lines contradict each other")
+            return
+        self._emit_gap(GapKind.DOUBT, 0, cause, now_ns)
+        self._synced = False
+        self._requests.ask(now_ns, "lines contradict each other")
+
+    # What the guard finds.
+
+    def _settle(self, now_ns: Nanos) -> None:
+        guard = self._guard
+        assert guard is not None
+        if guard.disputes:
+            for verdict in guard.decide(list(self._lines.up()), now_ns):
+                self._apply(verdict, now_ns)
+        if guard.undecided and self._synced and guard.wants_book(now_ns):
+            self._outlet.commands.append(SnapshotWanted(self.stream[0], "lines contradict each other"))
+            self.counts.asked += 1
+        self._tell_class()
+
+    def _judge(self, snapshot: Message, now_ns: Nanos) -> None:
+        guard = self._guard
+        assert guard is not None
+        before = list(guard.demoted)
+        verdict = guard.judge(snapshot)
+        if verdict is not None:
+            for line in before:
+                self.receive_line_up(line, now_ns)
+            self._apply(verdict, now_ns)
+            self._tell_class()
+
+    def _apply(self, verdict: Verdict, now_ns: Nanos) -> None:
+        """Leave out the lines that are demoted; what they have given already is doubted."""
+        guard = self._guard
+        assert guard is not None
+        if not verdict.cause:
+            return
+        if not verdict.is_proved:
+            self._disputed_ns = now_ns
+        self._purge(now_ns)
+        for line in verdict.lines:
+            super().receive_line_down(line, now_ns)
+        if guard.may_have_given(verdict.parties or verdict.lines):
+            self.doubt(f"{' and '.join(verdict.lines)}: {verdict.cause}", now_ns)
+
+    def blame(self, line: str, cause: str, now_ns: Nanos) -> None:
+        """The book is not what it can be: doubt it, and demote the line that made it so if there is another one."""
+        guard = self._guard
+        up = self._lines.up()
+        if guard is not None and line in up and len(up) > 1:
+            self._apply(guard.blame(line, cause), now_ns)
+            self._tell_class()
+        self.doubt(cause, now_ns)
+
+    def _purge(self, now_ns: Nanos) -> None:
+        """Of what is held back, take out what demoted lines alone have said."""
+        guard = self._guard
+        assert guard is not None
+        held = [self._held.take(0) for _ in range(len(self._held))]
+        for _, _, _, line, message in held:
+            copy = guard.trusted_copy(message) if line in guard.demoted else message
+            if copy is not None:
+                self._held.insert(copy.line, copy)
+        if self._ahead is not None and self._ahead[0] in guard.demoted:
+            self._ahead = None
+            if not self._synced:
+                self._hole.close()
+                self._requests.ask(now_ns, "lines contradict each other")
+        if self._synced and not self._held and not self._proves_hole():
+            self._hole.close()
+
+    def _is_refused(self, line: str, message: Message, now_ns: Nanos) -> bool:
+        guard = self._guard
+        assert guard is not None
+        if line in guard.demoted:
+            if message.kind is Kind.DELTA:
+                track = self._lines.of(line)
+                track.counts.updates += 1
+                track.follow(message, self.position if self._synced else None)
+                return True
+            is_rest = message.kind is Kind.SNAPSHOT and not message.flags & Flag.IMAGE and not self._rule.in_band
+            return not is_rest or guard.demoted[line].is_proved
+        is_image = message.kind is Kind.SNAPSHOT and message.flags & Flag.IMAGE
+        is_young = now_ns < self._disputed_ns + IMAGES_REFUSED_NS
+        return bool(is_image and is_young and any(line in dispute.claims for dispute in guard.undecided))
+
+    def _tell_class(self) -> None:
+        """Say which class is in force, if it is not the venue's own."""
+        guard = self._guard
+        assert guard is not None
+        if guard.changes == self._changes:
+            return
+        self._changes = guard.changes
+        left = sorted(self.counts.lines.keys() - guard.demoted.keys())
+        whose = "; ".join(f"{line} demoted: {demotion.why}" for line, demotion in sorted(guard.demoted.items()))
+        followed = f"lead, follows {left[0]}" if len(left) == 1 else f"{self._rule.rule.value}, {len(left)} lines"
+        self.counts.in_force = f"{followed} ({whose})" if whose else ""
+
+    # What the chain does, noted for the guard.
+
+    def _accept(self, line: str, message: Message, now_ns: Nanos) -> None:
+        super()._accept(line, message, now_ns)
+        if self._guard is not None:
+            self._guard.take(line, message.id_last)
+
+    def _start_from(self, snapshot: Message, now_ns: Nanos) -> None:
+        if self._guard is not None:
+            self._guard.begin()
+        super()._start_from(snapshot, now_ns)
+
+    def _reset(self, now_ns: Nanos) -> None:
+        if self._guard is not None:
+            self._guard.forget()
+        super()._reset(now_ns)
+
+    # Lines and times.
+
+    def receive_line_up(self, line: str, now_ns: Nanos) -> None:
+        """A line is connected; a demoted one is not waited for."""
+        if self._guard is None or line not in self._guard.demoted:
+            super().receive_line_up(line, now_ns)
+
+    def receive_line_down(self, line: str, now_ns: Nanos) -> None:
+        """A line is lost; with the last one that is believed, those that are only suspect have to do."""
+        super().receive_line_down(line, now_ns)
+        guard = self._guard
+        if guard is None or not (guard.demoted or guard.disputes):
+            return
+        guard.reconnect(line)
+        if not self._lines.is_any_up() and guard.suspects():
+            for suspect in guard.suspects():
+                guard.readmit(suspect)
+            self.doubt("only lines that contradict others are left", now_ns)
+        self._settle(now_ns)
+
+    def receive_timeout(self, now_ns: Nanos) -> None:
+        """Decide what has waited long enough; see `ChainStream`."""
+        if self._guard is not None and self._guard.disputes:
+            self._settle(now_ns)
+        super().receive_timeout(now_ns)
+
+    def deadline_ns(self) -> Nanos | None:
+        """When a dispute is decided, a hole is given up, or a snapshot asked for again."""
+        due_ns = super().deadline_ns()
+        if self._guard is None or not self._guard.disputes:
+            return due_ns
+        decided_ns = self._guard.deadline_ns()
+        return decided_ns if due_ns is None else min(due_ns, decided_ns or due_ns)
