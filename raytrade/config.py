@@ -146,12 +146,14 @@ class RegionalConfig(_Section):
 class DedupConfig(_Section):
     """Replicas of each shard, on different nodes with these labels where there are enough.
 
-    `regional`: a tier before them, in each of the collectors' regions.
+    `regional`: a tier before them, in each of the collectors' regions. `crossed_ms`: how long a book may be crossed
+    before it is doubted; 0: any time.
     """
 
     labels: Labels = {}
     replicas: int = Field(default=2, ge=1, le=4)
     shards: int = Field(default=1, ge=1, le=64)
+    crossed_ms: float = Field(default=1000, ge=0, le=3_600_000)
     regional: RegionalConfig | None = None
 
 

@@ -14,6 +14,7 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration.crossing import CROSSED_NS, CrossWatch
 from raytrade.arbitration.disagreement import Disagreements
 from raytrade.arbitration.silence import REVIEW_NS, SilenceWatch
 from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
@@ -45,6 +46,7 @@ _log = logging.getLogger("raytrade.links")
 
 class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a dedup is to do; `shard` is (number, of how many). `arrivals`: keep a log of every copy.
+    `crossed_ns`: how long a book may be crossed (0: any time).
 
     `region`: that of the collectors it follows, where there is a tier in each region; empty elsewhere. `region_label`:
     the label of nodes that names their region.
@@ -56,8 +58,9 @@ class DedupPlan(msgspec.Struct, frozen=True, kw_only=True):
     same_node: str = "shm"
     busy_poll: bool = False
     links: LinkSettings = LinkSettings()
-    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS, guard=True)
+    arbiter: ArbiterSettings = ArbiterSettings(held_ns=HELD_NS)
     arrivals: bool = False
+    crossed_ns: Nanos = CROSSED_NS
     region: str = ""
     region_label: str = ""
 
@@ -70,7 +73,8 @@ class Dedup:
 
     def __init__(self, plan: DedupPlan) -> None:
         self.plan = plan
-        self._arbiter = Arbiter(plan.name, rule_of, plan.arbiter)
+        settings = msgspec.structs.replace(plan.arbiter, guard=self.follows_lines)
+        self._arbiter = Arbiter(plan.name, rule_of, settings)
         self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
         self._books: dict[str, L2Book] = {}
         self._unbooked: list[Message] = []
@@ -83,6 +87,7 @@ class Dedup:
         self._refused: dict[str, str] = {}
         self._silence = SilenceWatch()
         self._disagreements = Disagreements()
+        self._crossings = CrossWatch(plan.crossed_ns if self.follows_lines else 0)
         self._reviewed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
         template = OpenLink(
@@ -106,6 +111,7 @@ class Dedup:
             self._reviewed_ns = now_ns
             self._watch_silence(now_ns)
             self._watch_lines(now_ns)
+            self._watch_crossings(now_ns)
         self._publisher.pump(now_ns)
         for note in self._publisher.notes():
             _log.warning("%s: %s", self.plan.name, note)
@@ -126,6 +132,12 @@ class Dedup:
         for change in self._disagreements.changes(streams):
             merged = change.in_force or "the venue's own class"
             incidents.note(Incident.MERGE_CHANGED, now_ns, instrument=change.instrument, merged=merged)
+
+    def _watch_crossings(self, now_ns: Nanos) -> None:
+        for found in self._crossings.review(self._books, now_ns):
+            said: dict[str, Any] = {"instrument": found.instrument, "line": found.message.line, "cause": found.cause}
+            self._upstreams.incidents.note(Incident.BOOK_CROSSED, now_ns, **said)
+            self._arbiter.blame(found.message, found.cause, now_ns)
 
     def _watch_silence(self, now_ns: Nanos) -> None:
         """Tell consumers of lines that say nothing while others flow; for the arbiter such a line is as it was."""
@@ -242,7 +254,9 @@ class Dedup:
                 case Kind.DELTA | Kind.SNAPSHOT:
                     event = decode(message)
                     assert isinstance(event, BookDelta | BookSnapshot)
-                    self._book(message.instrument).apply(event)
+                    book = self._book(message.instrument)
+                    book.apply(event)
+                    self._crossings.follow(book, message)
                 case Kind.GAP | Kind.STALLED:
                     self._note(message)
                     if message.channel is Channel.BOOK:
@@ -326,6 +340,7 @@ class Dedup:
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems()
             | self._refused
+            | self._crossings.alarms(now_ns)
             | self._arbiter.alarms(now_ns)
             | self._publisher.problems(),
             "silent": self._silence.silent,

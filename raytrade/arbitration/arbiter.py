@@ -116,6 +116,19 @@ class Arbiter:
                 alarms[instrument] = counts.alarm
         return alarms
 
+    def blame(self, message: Message, cause: str, now_ns: Nanos) -> None:
+        """A book is wrong since this message of it went out: whoever gave it is left, and the book is proved anew.
+
+        Where each message is proved by itself (a checksum, a whole book) that is the venue's own book, and left alone.
+        """
+        stream = self._streams.get(message.stream)
+        if isinstance(stream, GuardedChain):
+            stream.blame(message, cause, now_ns)
+        elif isinstance(stream, LeadStream):
+            stream.blame(now_ns)
+        if stream is not None:
+            self._watch(message.stream, stream, now_ns)
+
     def is_holding(self) -> bool:
         """Tell whether any stream holds messages back that may still go out."""
         return any(stream.is_holding for stream in self._streams.values())

@@ -249,6 +249,10 @@ class Guard:
         self._demote(verdict)
         return verdict
 
+    def is_agreed(self, id_last: int) -> bool:
+        """Tell whether two lines said the same under an id."""
+        return id_last in self._agreed or id_last in self._agreed_old
+
     def readmit(self, line: str) -> None:
         """The line is believed again."""
         self.changes += 1
@@ -319,7 +323,7 @@ class Guard:
     def trusted_copy(self, message: Message) -> Message | None:
         """Give what stands for a message of a demoted line: itself if another line said the same, or that one's."""
         id_last = message.id_last
-        if id_last in self._agreed or id_last in self._agreed_old:
+        if self.is_agreed(id_last):
             return message
         first = self._new.get(id_last) or self._old.get(id_last)
         if first is not None and first.line not in self.demoted and first.id_prev == message.id_prev:

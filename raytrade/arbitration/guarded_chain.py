@@ -99,14 +99,14 @@ class GuardedChain(ChainStream):
         if guard.may_have_given(verdict.parties or verdict.lines):
             self.doubt(f"{' and '.join(verdict.lines)}: {verdict.cause}", now_ns)
 
-    def blame(self, line: str, cause: str, now_ns: Nanos) -> None:
-        """The book is not what it can be: doubt it, and demote the line that made it so if there is another one."""
-        guard = self._guard
-        up = self._lines.up()
-        if guard is not None and line in up and len(up) > 1:
-            self._apply(guard.blame(line, cause), now_ns)
+    def blame(self, message: Message, cause: str, now_ns: Nanos) -> None:
+        """The book is wrong: doubt it, and demote whose message made it so, if no other line said the same."""
+        guard, up = self._guard, self._lines.up()
+        if guard is not None and message.line in up and len(up) > 1 and not guard.is_agreed(message.id_last):
+            self._apply(guard.blame(message.line, cause), now_ns)
             self._tell_class()
-        self.doubt(cause, now_ns)
+        if self._synced:
+            self.doubt(cause, now_ns)
 
     def _purge(self, now_ns: Nanos) -> None:
         """Of what is held back, take out what demoted lines alone have said."""

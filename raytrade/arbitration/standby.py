@@ -244,6 +244,18 @@ class Standby:
 
     # Switching.
 
+    def blame(self, now_ns: Nanos) -> None:
+        """The book that goes out is wrong: leave the lead until its next snapshot, for a standby that is not so."""
+        lead = self._lead
+        if lead is not None:
+            track = self._lines[lead]
+            track.counts.disagreements += 1
+            for line in self._good():
+                other = self._lines[line]
+                if line != lead and other.book.is_crossed():
+                    other.is_good = False
+            self._break(lead, track, now_ns)
+
     def _break(self, line: str, track: _Line, now_ns: Nanos) -> None:
         """The line's own book is of no use until its next snapshot."""
         was_good, track.is_good = track.is_good, False

@@ -31,6 +31,7 @@ class Incident(StrEnum):
     STALLED = "stalled"
     LINE_DISAGREES = "line_disagrees"
     MERGE_CHANGED = "merge_changed"
+    BOOK_CROSSED = "book_crossed"
     SNAPSHOT_ASKED = "snapshot_asked"
     STRATEGY_STOPPED = "strategy_stopped"
     TAKEN_OVER = "taken_over"

@@ -18,7 +18,7 @@ from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
 from raytrade.actors.warmup import WarmUpSettings
 from raytrade.config import MEGABYTE, Config, Labels, RecorderConfig, StrategyConfig
-from raytrade.core.clock import SECOND
+from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.rendezvous import choose, ranked
 from raytrade.errors import ConfigError
 from raytrade.links.policy import Policy
@@ -288,6 +288,7 @@ def _dedup_plan(config: Config, shard: int) -> DedupPlan:
         busy_poll=config.links.spins("dedup"),
         links=config.links.settings(),
         arrivals=keeps_arrivals(config),
+        crossed_ns=round(config.dedup.crossed_ms * MILLISECOND),
     )
 
 

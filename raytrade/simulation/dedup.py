@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raytrade.arbitration import Arbiter, ArbiterSettings
+from raytrade.arbitration.crossing import CrossWatch
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, LineDown
@@ -44,6 +45,7 @@ class SimDedup(Actor):
         self._lines_of: dict[str, dict[str, Message]] = {}
         self._unheard: dict[str, tuple[str, Message]] = {}
         self._asked: dict[str, int] = {}
+        self._crossings = CrossWatch()
         template = OpenLink(link=0, reader=name, replay=True)
         self._upstreams = SimUpstreams(self, template, collectors, self._change)
 
@@ -61,6 +63,9 @@ class SimDedup(Actor):
         for note in self.publisher.notes():
             self.world.note(self.name, note)
         self._keep_books()
+        for found in self._crossings.review(self._books, now_ns):
+            self.world.note(self.name, f"{found.instrument} is {found.cause}")
+            self.arbiter.blame(found.message, found.cause, now_ns)
         due = [at for at in (self.arbiter.deadline_ns(), self.publisher.due_ns()) if at is not None]
         return min(due) if due else None
 
@@ -139,7 +144,9 @@ class SimDedup(Actor):
                 case Kind.DELTA | Kind.SNAPSHOT:
                     event = decode(message)
                     assert isinstance(event, BookDelta | BookSnapshot)
-                    self._book(message.instrument).apply(event)
+                    book = self._book(message.instrument)
+                    book.apply(event)
+                    self._crossings.follow(book, message)
                 case Kind.GAP | Kind.STALLED if message.channel is Channel.BOOK:
                     self._book(message.instrument).invalidate()
                 case Kind.RESYNCED if message.channel is Channel.BOOK:
