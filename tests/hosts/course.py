@@ -43,7 +43,7 @@ REBOOT_S = 5.0
 LASTS_S = 5.0
 ENDED_S = 15.0
 CALM_S = 3.0
-FAR_UPDATES = 3000
+FAR_S = 12.0
 FAR = ("tokyo", "zurich")
 UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
@@ -396,7 +396,7 @@ class Course:
         self.until_redundant("every link up over the distance", 90)
         before, began = self._latencies(), self.updates()
         sent = sum(self.network.received_bytes(host) for host in hosts)
-        self.until(lambda: self.updates() - began > FAR_UPDATES, "updates over the distance", 90)
+        self.until(lambda: self.updates() - began > self._rate * FAR_S, "updates over the distance", 120)
         count = self.updates() - began
         sent = sum(self.network.received_bytes(host) for host in hosts) - sent
         what = f"collectors {2 * delay_ms:.0f} ms and {loss:.0%} loss away"
