@@ -22,7 +22,8 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `pools`: hosts per node type, by address or name; they belong to the cluster, and whatever Ray runs on them is
     stopped before the cluster's own is started. `external_head`: the head's address from outside, where it differs.
-    `known_hosts`: a file with the hosts' keys; without it the hosts' identity is not checked.
+    `known_hosts`: a file with the hosts' keys; without it the hosts' identity is not checked. `stop_command`: by
+    default Ray's own (a second and a half of processor time) only where Ray runs.
     """
 
     head: str
@@ -30,7 +31,7 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     external_head: str = ""
     known_hosts: str = ""
     ssh_port: int = 22
-    stop_command: str = "ray stop --grace-period 3"
+    stop_command: str = "pgrep -x 'raylet|gcs_.*' > /dev/null; test $? = 1 || ray stop --grace-period 3"
 
     def hosts(self) -> list[str]:
         """Give all hosts but the head."""

@@ -10,10 +10,12 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.hosts.course import Course, Failed, Kind, last_words
@@ -33,6 +35,7 @@ def remove_leftovers() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 DELAY_MS, LOSS = 50.0, 0.01
 """One way, and the share of frames lost."""
 STEPS: dict[str, Callable[[Course], None]] = {
@@ -51,13 +54,20 @@ STEPS: dict[str, Callable[[Course], None]] = {
 }
 BUSY = 5.0
 """The short course runs beside anything: its times are told, and bounded this much wider."""
-QUICK = ("join", "knock", "blink")
+QUICK = ("join", "knock")
+QUICK_RATE, FULL_RATE = 100.0, 2000.0
+QUICK_S, FULL_S, LAST_WORDS_S = 480, 1800, 90
+"""How long a run may take in all, and the description of what went wrong after that."""
 FULL = ("secure", "zeromq", "far", "join", "cut", "crash", "scale", "grow")
 
 
 def run(course: Course, steps: list[str]) -> None:
     """Come up, take the steps, check everything, go down."""
-    course.start_hosts()
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        image = aside.submit(course.site.build_image)
+        course.start_hosts()
+        image.result()
+    course.start_venue()
     course.come_up()
     course.latency("socket to strategy")
     for step in steps:
@@ -66,10 +76,28 @@ def run(course: Course, steps: list[str]) -> None:
     course.go_down()
 
 
-def give_up(*_: object) -> None:
-    """Tell how far it came, and take everything down; only the first time."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Failed("ended by SIGTERM")
+def give_up(number: int, _: object) -> None:
+    """End the run, once: cleaning up is not disturbed by another signal."""
+    for each in ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    signal.alarm(0)
+    raise Failed("not done in time" if number == signal.SIGALRM else f"ended by {signal.Signals(number).name}")
+
+
+def describe(course: Course) -> str:
+    """Say what runs where and what the autoscaler wrote last, if that can be had soon."""
+
+    def hurry(*_: object) -> None:
+        raise Failed("no description in time")
+
+    signal.signal(signal.SIGALRM, hurry)
+    signal.alarm(LAST_WORDS_S)
+    try:
+        return f"{course.situation()}\n{last_words(course.host(HEAD))}"
+    except (Failed, LookupError) as error:
+        return str(error)
+    finally:
+        signal.alarm(0)
 
 
 def main() -> int:
@@ -89,24 +117,26 @@ def main() -> int:
     if reason:
         print(f"hosts: skipped: {reason}")
         return 1 if os.environ.get("RAYTRADE_NO_SKIP") else 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, give_up)
+    for number in ENDINGS:
+        signal.signal(number, give_up)
+    signal.alarm(QUICK_S if arguments.quick else FULL_S)
     remove_leftovers()
     began = time.monotonic()
     report = Report(BUSY if arguments.quick else 1.0)
     directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PLACE))
     try:
         site = Site(directory)
-        site.build_image()
         network = Network(directory, sorted({sys.prefix, sys.base_prefix}))
         kind = Kind(arguments.tls, arguments.regional)
-        course = Course(site, network, report, arguments.rate or (300 if arguments.quick else 2000), kind)
+        course = Course(site, network, report, arguments.rate or (QUICK_RATE if arguments.quick else FULL_RATE), kind)
         try:
             run(course, steps)
-        except Failed as error:
-            report.fail(f"{error}\n{course.situation()}\n{last_words(course.host(HEAD))}")
+        except (Failed, RuntimeError, subprocess.SubprocessError) as error:
+            report.fail(f"{error}\n{describe(course)}")
         finally:
             network.stop()
+    except Failed as error:
+        report.fail(str(error))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     report.figure("in all", time.monotonic() - began, "s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import select
 import subprocess
 import time
@@ -16,7 +17,7 @@ import yaml
 
 from raytrade.core.metrics import Histogram
 from raytrade.demo.checker import covered, recorded
-from tests.hosts.network import Host, Network, read_line
+from tests.hosts.network import Host, Network, end, read_line
 from tests.hosts.report import Report
 from tests.hosts.security import documented_ports, find_secrets, intrude, open_ports
 from tests.hosts.site import (
@@ -40,8 +41,9 @@ from tests.hosts.site import (
 POLL_S = 0.5
 REBOOT_S = 5.0
 LASTS_S = 5.0
-CALM_UPDATES = 1500
-FAR_UPDATES = 3000
+ENDED_S = 15.0
+CALM_S = 3.0
+FAR_S = 12.0
 FAR = ("tokyo", "zurich")
 UP_S_MAX = 120.0
 JOIN_S_MAX = 20.0
@@ -73,12 +75,13 @@ class Course:
         self._rate, self._tls, self._regional = rate, kind.tls, kind.regional
         self._collectors = 2
         self._probe: subprocess.Popen[str] | None = None
+        self._greeted = False
         self._port = 0
 
     # Before.
 
     def start_hosts(self) -> None:
-        """Start all hosts but the one that joins later, and the venue on its own."""
+        """Start all hosts."""
         addresses = {**INDEX, **{host: index for pool in WORKERS.values() for host, index in pool.items()}}
         for name, index in addresses.items():
             self.site.furnish(self.network, name, index)
@@ -86,6 +89,9 @@ class Course:
         self.site.furnish_launcher(self.host("launcher"))
         if self._tls:
             self.site.make_certificates(self.host("launcher"))
+
+    def start_venue(self) -> None:
+        """Start the venue and the proxy on their host, and write the pipeline that reads them."""
         venue = self.host(VENUE)
         symbols = ",".join(SYMBOLS)
         options = f"--host {venue.address} --symbols {symbols} --rate {self._rate / len(SYMBOLS)} --clients 0"
@@ -113,9 +119,13 @@ class Course:
 
     def ray(self, command: str) -> str:
         """Run one of Ray's commands on the launcher."""
-        done = self.host("launcher").call(f"cd {PROJECT}; ray {command}", COMMAND_S)
+        done = self.call("launcher", f"cd {PROJECT}; ray {command}")
         self._check(done, f"ray {command}")
         return done.stdout
+
+    def call(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host to its end."""
+        return self.host(host).call(command, COMMAND_S * self.report.patience)
 
     def _check(self, done: subprocess.CompletedProcess[str], what: str) -> None:
         if done.returncode:
@@ -123,27 +133,37 @@ class Course:
 
     # Asking.
 
-    def ask(self, question: str, *arguments: Any, timeout_s: float = 60.0) -> Any:
-        """Ask the probe."""
+    def start_probe(self) -> None:
+        """Start the probe on the head, if none runs; it says that it is ready before it answers."""
         if self._probe is None:
             command = f"exec {self.site.venv}/bin/python {self.site.image}/probe.py"
             self._probe = self.host(HEAD).enter(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._greeted = False
+
+    def ask(self, question: str, *arguments: Any, timeout_s: float = 60.0) -> Any:
+        """Ask the probe."""
+        self.start_probe()
+        if not self._greeted:
             self._answer(timeout_s)
+            self._greeted = True
+        assert self._probe is not None
         assert self._probe.stdin is not None
-        self._probe.stdin.write(json.dumps([question, *arguments]) + "\n")
-        self._probe.stdin.flush()
+        try:
+            self._probe.stdin.write(json.dumps([question, *arguments]) + "\n")
+            self._probe.stdin.flush()
+        except BrokenPipeError:
+            raise Failed("the probe on the head has ended") from None
         return self._answer(timeout_s)
 
     def end_probe(self) -> None:
         """Let the probe go; the next question starts another."""
         if self._probe is not None:
-            self._probe.kill()
-            self._probe.wait()
+            end(self._probe)
             self._probe = None
 
     def _answer(self, timeout_s: float) -> Any:
         assert self._probe is not None and self._probe.stdout is not None
-        ready, _, _ = select.select([self._probe.stdout], [], [], timeout_s)
+        ready, _, _ = select.select([self._probe.stdout], [], [], timeout_s * self.report.patience)
         line = self._probe.stdout.readline() if ready else ""
         if not line:
             raise Failed("the probe on the head does not answer")
@@ -219,15 +239,21 @@ class Course:
     # The steps.
 
     def come_up(self) -> None:
-        """From `ray up` to the first update that the strategy gets; then to full redundancy."""
+        """From `ray up` to the first update that the strategy gets; then to full redundancy.
+
+        A second try is counted in, as in `join`.
+        """
         self.write_cluster()
-        began = time.monotonic()
-        self.ray("up -y --no-config-cache ~/cluster.yaml")
-        self.report.figure("ray up returned", time.monotonic() - began, "s")
+        began = time.time()
+        up = "ray up -y --no-config-cache ~/cluster.yaml"
+        self._check(self.call("launcher", f"cd {PROJECT}; {up} || {up}"), up)
+        self.report.figure("ray up returned", time.time() - began, "s")
+        self.start_probe()
         self.ray(f"submit ~/cluster.yaml {PROJECT}/examples/run_pipeline.py {PROJECT}/hosts.yaml")
-        self.report.figure("ray submit returned", time.monotonic() - began, "s")
+        self.report.figure("ray submit returned", time.time() - began, "s")
         self.until(lambda: self.updates() > 0, "the first update at the strategy", UP_S_MAX)
-        self.report.bounded("ray up to the first arbitrated update", time.monotonic() - began, UP_S_MAX, "s")
+        first_s = self.sentinel()["engine"]["gauges"]["first_s"]
+        self.report.bounded("ray up to the first arbitrated update", first_s - began, UP_S_MAX, "s")
         self.until_redundant("every line and link up", REDUNDANCY_S_MAX)
 
     def secure(self) -> None:
@@ -249,23 +275,28 @@ class Course:
             self.report.fail(f"{attempt}: {output}")
 
     def join(self) -> None:
-        """A machine is started by hand with the collectors' label while updates flow."""
+        """A machine is started by hand with the collectors' label while updates flow.
+
+        A second try is counted in: Ray gives up a node whose agent has not been imported in 15 s.
+        """
         guest = self.host(GUEST)
         self.prepare_guest(guest)
         self._collectors += 1
         labels = "collector=yes,region=oslo,zone=c,network=isp-c"
+        used_s = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
-        options = f"--address={self.host(HEAD).address}:6379 --labels={labels} --num-cpus=2"
-        self._check(guest.call(f"ray start {options} --object-store-memory=100000000", COMMAND_S), "ray start")
-        started_s = time.monotonic() - began
-        self.report.figure("ray start returned", started_s, "s")
+        options = f"--address={self.host(HEAD).address}:6379 --labels={labels} --num-cpus=2 --include-log-monitor=false"
+        started = f"ray start {options} --object-store-memory=100000000"
+        self._check(self.call(GUEST, f"{started} || {{ ray stop --force; {started}; }}"), "ray start")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command_s = used.ru_utime + used.ru_stime - used_s.ru_utime - used_s.ru_stime
+        self.report.figure("ray start returned", time.monotonic() - began, "s")
         for what, holds in (("its collector answers", self._collects), ("its lines are up", self._is_connected)):
             self.until(partial(holds, guest), what, REDUNDANCY_S_MAX)
             self.report.figure(f"{what}, after", time.monotonic() - began, "s")
         self.until(lambda: self._wins(guest), "its share", REDUNDANCY_S_MAX)
-        share_s = time.monotonic() - began
-        self.report.figure("it has its share, after", share_s, "s")
-        self.report.bounded("of which after ray start had returned", share_s - started_s, JOIN_S_MAX, "s")
+        self.report.bounded("ray start to its share", time.monotonic() - began, JOIN_S_MAX, "s")
+        self.report.figure("processor time on the joining host until then", command_s + guest.cpu_s, "s")
 
     def prepare_guest(self, guest: Host) -> None:
         """Set a host up as the cluster's image is, with the token."""
@@ -365,7 +396,7 @@ class Course:
         self.until_redundant("every link up over the distance", 90)
         before, began = self._latencies(), self.updates()
         sent = sum(self.network.received_bytes(host) for host in hosts)
-        self.until(lambda: self.updates() - began > FAR_UPDATES, "updates over the distance", 90)
+        self.until(lambda: self.updates() - began > self._rate * FAR_S, "updates over the distance", 120)
         count = self.updates() - began
         sent = sum(self.network.received_bytes(host) for host in hosts) - sent
         what = f"collectors {2 * delay_ms:.0f} ms and {loss:.0%} loss away"
@@ -406,7 +437,7 @@ class Course:
     def latency(self, what: str) -> None:
         """Report the latency from the collectors' sockets to the strategy over the next updates."""
         before, began = self._latencies(), self.updates()
-        self.until(lambda: self.updates() - began > CALM_UPDATES, "updates while nothing is wrong", 60)
+        self.until(lambda: self.updates() - began > self._rate * CALM_S, "updates while nothing is wrong", 60)
         self._report_latency(what, self._latencies(), before)
 
     def zeromq(self) -> None:
@@ -420,8 +451,8 @@ class Course:
         assert relay.stdout is not None
         read_line(relay.stdout, "ready", "ZeroMQ")
         source = f"exec {python} {self.site.image}/zeromq.py source {self.host('desk').address} {self._rate}"
-        self._check(self.host("tokyo").call(source, COMMAND_S), "ZeroMQ")
-        for share, value in zip(("p50", "p99"), relay.communicate(timeout=30)[0].split(), strict=True):
+        self._check(self.call("tokyo", source), "ZeroMQ")
+        for share, value in zip(("p50", "p99"), relay.communicate(timeout=COMMAND_S)[0].split(), strict=True):
             self.report.figure(f"ZeroMQ, two hops of as many bytes, nothing decoded, {share}", float(value), "ms")
 
     def _latencies(self) -> Histogram:
@@ -436,7 +467,7 @@ class Course:
     def _venue(self, path: str) -> dict[str, Any]:
         url = f"http://{self.host(VENUE).address}:{self._port}{path}"
         code = f"import urllib.request as u; print(u.urlopen('{url}', timeout=30).read().decode())"
-        done = self.host(VENUE).call(f'{self.site.venv}/bin/python -c "{code}"', COMMAND_S)
+        done = self.call(VENUE, f'{self.site.venv}/bin/python -c "{code}"')
         self._check(done, path)
         return dict(json.loads(done.stdout))
 
@@ -458,10 +489,11 @@ class Course:
         began = time.monotonic()
         self.ray("down -y ~/cluster.yaml")
         self.report.figure("ray down", time.monotonic() - began, "s")
-        left = {name: found for name in self.network.hosts if (found := self.ray_processes(name))}
-        left.pop(GUEST, None)
-        if left:
-            self.report.fail(f"Ray still runs after ray down: {left}")
+        self.until(lambda: not self._ray_left(), "no Ray runs on any host after ray down", ENDED_S)
+
+    def _ray_left(self) -> list[str]:
+        """Name the hosts on which Ray runs; the one that was joined by hand is none of the cluster's."""
+        return [name for name in self.network.hosts if name != GUEST and self.ray_processes(name)]
 
     def ray_processes(self, name: str) -> list[str]:
         """Name the processes of Ray on a host; [] on one that is dead."""
@@ -479,5 +511,5 @@ def last_words(head: Host, lines: int = 40) -> str:
     """Give the end of the autoscaler's log."""
     found: list[str] = []
     for path in sorted((head.root / "tmp/ray").glob("session_2*/logs/monitor.log")):
-        found += path.read_text(errors="replace").splitlines()
+        found += [line for line in path.read_text(errors="replace").splitlines() if "legacy field" not in line]
     return "\n".join(found[-lines:])

@@ -26,6 +26,7 @@ def lay(root: Path, exposed: list[str]) -> None:
 
     A host that starts again finds its /root and its logs, and nothing of what ran.
     """
+    names = Path("/etc/resolv.conf").resolve()
     for place in ("tmp", "run"):
         shutil.rmtree(root / place, ignore_errors=True)
     for place in OWN_PLACES:
@@ -42,6 +43,8 @@ def lay(root: Path, exposed: list[str]) -> None:
         call("mount", "--rbind", str(root / place[1:]), place)
     call("mount", "-t", "tmpfs", "-o", SHARED_MEMORY, "tmpfs", "/dev/shm")
     call("mount", "--bind", str(root / "hosts"), "/etc/hosts")
+    if names.exists():
+        call("mount", "--bind", str(root / "resolv.conf"), str(names))
 
 
 def main() -> int:

@@ -84,8 +84,11 @@ def find_secrets(hosts: dict[str, Host], secrets: list[bytes]) -> list[str]:
             for name in names:
                 path = Path(folder, name)
                 where = str(path.relative_to(host.root))
-                if where in ALLOWED or not path.is_file() or path.stat().st_size > FILE_BYTES_MAX:
+                try:
+                    if where in ALLOWED or not path.is_file() or path.stat().st_size > FILE_BYTES_MAX:
+                        continue
+                    data = path.read_bytes()
+                except FileNotFoundError:
                     continue
-                data = path.read_bytes()
                 found += [f"{host.name}:/{where}" for secret in secrets if secret in data]
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from raytrade import L2Book
 from raytrade.strategy.base import BaseStrategy, Context
 
 
 class Sentinel(BaseStrategy):
-    """Gauges: `stale_ms`, the longest time for which a usable book heard nothing; `backwards`, books that went back."""
+    """Gauges: `first_s`, when by the clock the first update came; `stale_ms`, the longest silence of a usable book.
+
+    And `backwards`: books that went back.
+    """
 
     timer_interval_ns = 50_000_000
 
@@ -19,6 +24,8 @@ class Sentinel(BaseStrategy):
 
     def on_book(self, context: Context, book: L2Book) -> None:
         """Note that the book moved on."""
+        if not self.heard_ns:
+            context.record("first_s", time.time())
         self.heard_ns[book.instrument] = context.now_ns
         if book.id_last < self.ids.get(book.instrument, 0):
             self.backwards += 1

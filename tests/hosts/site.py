@@ -39,6 +39,7 @@ PROXIED = "proxied"
 """The proxy's log, in the venue's /root."""
 OBJECT_STORE_BYTES = 100_000_000
 PROJECT = "/root/project"
+BUILD_S = 240.0
 
 
 class Site:
@@ -60,7 +61,7 @@ class Site:
 
         The wheel goes in first: with the dependencies in sight, pip would take an installed raytrade for its own.
         """
-        run = partial(subprocess.run, check=True, capture_output=True)
+        run = partial(subprocess.run, check=True, capture_output=True, timeout=BUILD_S)
         run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(self.image), str(ROOT)])
         (wheel,) = self.image.glob("*.whl")
         run([f"{sys.base_prefix}/bin/python3", "-m", "venv", "--without-pip", str(self.venv)])
@@ -75,9 +76,14 @@ class Site:
             shutil.copy(HERE / script, self.image / script)
 
     def furnish(self, network: Network, name: str, index: int) -> Host:
-        """Add a host with its keys and its shell's profile, and start it."""
+        """Add a host with its keys and its shell's profile, and start it.
+
+        Names that are not in its /etc/hosts are refused at once, as where there is a name server: without one, who
+        asks would wait 20 s.
+        """
         host = network.add(name, index)
         (host.root / "hosts").write_text(f"127.0.0.1 localhost\n{host.address} {name}\n")
+        (host.root / "resolv.conf").write_text("nameserver 127.0.0.1\n")
         ssh = host.root / "root/.ssh"
         ssh.mkdir(mode=0o700, parents=True)
         host.root.joinpath("root").chmod(0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from hashlib import sha1
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,6 +125,28 @@ def test_the_machines_have_their_pools() -> None:
     pools = read_pools(found["provider"])
     check_node_types(pools, found)
     assert f"--node-ip-address={pools.head} " in f"{' '.join(found['head_start_ray_commands'])} "
+
+
+def test_a_dead_machine_is_replaced_soon() -> None:
+    """Ray's own: 62 s until a silent host is given up, and 5 s for each of the autoscaler's steps."""
+    head = cluster(CLUSTERS / "machines.yaml")["head_start_ray_commands"][-1]
+    assert all(f"{name}={value} " in head for name, value in HEALTH.items())
+    assert "AUTOSCALER_UPDATE_INTERVAL_S=2 " in head
+
+
+@pytest.mark.parametrize("running", ["", "raylet", "gcs_server"])
+def test_rays_stop_is_called_only_where_ray_runs(running: str, tmp_path: Path) -> None:
+    """Its import alone takes more than a second of processor time on every host."""
+    command = read_pools(cluster(CLUSTERS / "machines.yaml")["provider"]).stop_command
+    assert command == cluster(CLUSTERS / "machines.yaml")["worker_start_ray_commands"][0]
+    (tmp_path / "ray").write_text("#!/bin/sh\necho stopped\n")
+    (tmp_path / "pgrep").write_text(f"#!/bin/sh\necho '{running}' | grep -Ex \"$2\"\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    )
+    assert done.stdout.split() == (["stopped"] if running else [])
 
 
 def test_the_head_may_die(tmp_path: Path) -> None:
