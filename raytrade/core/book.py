@@ -16,6 +16,7 @@ import msgspec
 
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Flag, Levels, Side
+from raytrade.core.native import NATIVE
 from raytrade.core.prices import FRACTION_DIGITS_MAX, POWERS, format_decimal, rescale
 from raytrade.errors import InvariantError
 
@@ -92,9 +93,12 @@ class _HalfBook:
 
     def apply(self, levels: Sequence[int]) -> None:
         sizes, keys, sign = self.sizes, self.keys, self.sign
+        is_short = len(levels) <= MANY_VALUES
+        if is_short and NATIVE is not None and NATIVE.move_side(sizes, keys, sign, levels):
+            return
         pairs = iter(levels)
         changes: Iterable[tuple[int, int]] = zip(pairs, pairs, strict=True)
-        if len(levels) > MANY_VALUES:
+        if not is_short:
             changes = dict(changes).items()
         for price, size in changes:
             if size:
