@@ -21,7 +21,7 @@ from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Gap, LineDown, LineUp, Stalled
+from raytrade.core.events import Channel, Gap, LineDown, LineUp, Stalled
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
@@ -252,10 +252,8 @@ class Dedup:
         for message in messages:
             match message.kind:
                 case Kind.DELTA | Kind.SNAPSHOT:
-                    event = decode(message)
-                    assert isinstance(event, BookDelta | BookSnapshot)
                     book = self._book(message.instrument)
-                    book.apply(event)
+                    book.take(message)
                     self._crossings.follow(book, message)
                 case Kind.GAP | Kind.STALLED:
                     self._note(message)

@@ -170,12 +170,12 @@ class Arbiter:
 
     def _watch(self, key: StreamKey, stream: StreamArbiter, now_ns: Nanos) -> None:
         due_ns = stream.deadline_ns()
-        if self._settings.held_ns and (stream.is_holding or key in self._holds):
+        if self._settings.held_ns and (stream.is_holding or (self._holds and key in self._holds)):
             hold_ns = self._watch_hold(key, stream, now_ns)
             due_ns = hold_ns if due_ns is None else min(due_ns, hold_ns or due_ns)
         if due_ns is not None:
             self._timers[key] = due_ns
-        elif key in self._timers:
+        elif self._timers and key in self._timers:
             del self._timers[key]
 
     def _watch_hold(self, key: StreamKey, stream: StreamArbiter, now_ns: Nanos) -> Nanos | None:

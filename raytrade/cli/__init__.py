@@ -35,6 +35,7 @@ from raytrade.cli import (
     watching,
 )
 from raytrade.cli.output import INTERRUPTED
+from raytrade.core.native import demand
 from raytrade.errors import ConfigError, RaytradeError
 
 app = typer.Typer(
@@ -91,6 +92,7 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command; what it printed has left the process when this returns."""
+    demand()
     try:
         status = app(prog_name="raytrade", standalone_mode=False)
     except SystemExit as end:

@@ -16,6 +16,8 @@ import msgspec
 
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookDelta, BookSnapshot, Flag, Levels, Side
+from raytrade.core.message import Kind, Message
+from raytrade.core.native import NATIVE
 from raytrade.core.prices import FRACTION_DIGITS_MAX, POWERS, format_decimal, rescale
 from raytrade.errors import InvariantError
 
@@ -92,9 +94,12 @@ class _HalfBook:
 
     def apply(self, levels: Sequence[int]) -> None:
         sizes, keys, sign = self.sizes, self.keys, self.sign
+        is_short = len(levels) <= MANY_VALUES
+        if is_short and NATIVE is not None and NATIVE.move_side(sizes, keys, sign, levels):
+            return
         pairs = iter(levels)
         changes: Iterable[tuple[int, int]] = zip(pairs, pairs, strict=True)
-        if len(levels) > MANY_VALUES:
+        if not is_short:
             changes = dict(changes).items()
         for price, size in changes:
             if size:
@@ -159,33 +164,42 @@ class L2Book:
         """Take the event in; a snapshot makes the book LIVE, a delta moves it (a delta flagged UNAPPLIED does not)."""
         if event.flags & Flag.UNAPPLIED:
             return
-        bids, asks = event.bids, event.asks
-        if event.price_scale != self.price_scale or event.size_scale != self.size_scale:
-            bids, asks = self._align(event)
-        if type(event) is BookDelta:
+        self._move(event, type(event) is BookDelta, event.bids, event.asks)
+
+    def take(self, message: Message) -> None:
+        """Take the event of a book's message in, as `apply` does, without building it."""
+        if message.flags & Flag.UNAPPLIED:
+            return
+        bids, asks = message.levels()
+        self._move(message, message.kind is Kind.DELTA, bids, asks)
+
+    def _move(self, head: BookSnapshot | BookDelta | Message, is_delta: bool, bids: Levels, asks: Levels) -> None:
+        if head.price_scale != self.price_scale or head.size_scale != self.size_scale:
+            bids, asks = self._align(head, bids, asks)
+        if is_delta:
             self._bids.apply(bids)
             self._asks.apply(asks)
         else:
             self._bids.replace(bids)
             self._asks.replace(asks)
-            self.depth = event.depth  # type: ignore[union-attr]
+            self.depth = head.depth  # type: ignore[union-attr]
             self.state = BookState.LIVE
-        self.id_last = event.id_last
-        self.epoch = event.epoch
-        self.ts_venue_ns = event.ts_venue_ns
-        self.ts_recv_ns = event.ts_recv_ns
+        self.id_last = head.id_last
+        self.epoch = head.epoch
+        self.ts_venue_ns = head.ts_venue_ns
+        self.ts_recv_ns = head.ts_recv_ns
 
-    def _align(self, event: BookSnapshot | BookDelta) -> tuple[Levels, Levels]:
-        """Bring the book to the finer scale of the two, and the event's levels with it."""
-        price_scale = max(self.price_scale, event.price_scale)
-        size_scale = max(self.size_scale, event.size_scale)
+    def _align(self, head: BookSnapshot | BookDelta | Message, bids: Levels, asks: Levels) -> tuple[Levels, Levels]:
+        """Bring the book to the finer scale of the two, and the levels with it."""
+        price_scale = max(self.price_scale, head.price_scale)
+        size_scale = max(self.size_scale, head.size_scale)
         price_factor, size_factor = 10 ** (price_scale - self.price_scale), 10 ** (size_scale - self.size_scale)
         if price_factor != 1 or size_factor != 1:
             self._bids.scale(price_factor, size_factor)
             self._asks.scale(price_factor, size_factor)
             self.price_scale, self.size_scale = price_scale, size_scale
-        factors = 10 ** (price_scale - event.price_scale), 10 ** (size_scale - event.size_scale)
-        return rescale(event.bids, *factors), rescale(event.asks, *factors)
+        factors = 10 ** (price_scale - head.price_scale), 10 ** (size_scale - head.size_scale)
+        return rescale(bids, *factors), rescale(asks, *factors)
 
     def invalidate(self) -> None:
         """The stream has a hole: not usable until the next snapshot."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from raytrade.core.book import BookState, L2Book, _HalfBook
 from raytrade.core.delta_run import DeltaRun
 from raytrade.core.events import BookDelta, BookSnapshot
+from raytrade.core.message import Message
 
 
 class LaggingBook(L2Book):
@@ -47,6 +48,11 @@ class LaggingBook(L2Book):
         """Take an event in, after what was shown of the run; the run ends with it."""
         self._settle()
         super().apply(event)
+
+    def take(self, message: Message) -> None:
+        """Take a message in, after what was shown of the run; the run ends with it."""
+        self._settle()
+        super().take(message)
 
     def _settle(self) -> None:
         self._catch_up()

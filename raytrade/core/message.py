@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import lru_cache
+from typing import cast
 
 import msgspec
 
@@ -34,6 +34,8 @@ from raytrade.core.events import (
     Stalled,
     Trade,
 )
+from raytrade.core.native import NATIVE, members_by_value
+from raytrade.core.packing import WIDE_BYTES, name_bytes, name_text, pack_levels, unpack_levels
 from raytrade.core.prices import FRACTION_DIGITS_MAX
 from raytrade.errors import MalformedBatch
 
@@ -51,9 +53,7 @@ _unpack_header = HEADER.unpack_from
 _FLAGS = struct.Struct("<H")
 _FLAGS_OFFSET = 10
 _WIDE = int(Flag.WIDE)
-_WIDE_BYTES = 16
 _LEVEL_BYTES = 16
-_NAME_BYTES_MAX = 255
 
 
 class Kind(IntEnum):
@@ -105,17 +105,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     def levels(self) -> tuple[Levels, Levels]:
         """Read the flat levels of both sides."""
-        count = 2 * (self.bid_count + self.ask_count)
-        if self.flags & _WIDE:
-            values = _unpack_wide(self.raw, self.body_start, count)
-        else:
-            values = _packer(count).unpack_from(self.raw, self.body_start)
-        cut = 2 * self.bid_count
-        return values[:cut], values[cut:]
+        is_wide = bool(self.flags & _WIDE)
+        return unpack_levels(self.raw, self.body_start, self.bid_count, self.ask_count, is_wide)
 
     def tail(self) -> bytes:
         """Give the bytes behind the levels."""
-        width = _WIDE_BYTES if self.flags & _WIDE else 8
+        width = WIDE_BYTES if self.flags & _WIDE else 8
         return self.raw[self.body_start + 2 * width * (self.bid_count + self.ask_count) :]
 
     def flagged(self, flag: int) -> Message:
@@ -131,38 +126,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, flags=flags, raw=raw)
 
 
-@lru_cache(maxsize=1024)
-def _packer(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}q")
-
-
-@lru_cache(maxsize=65_536)
-def _name_bytes(name: str) -> bytes:
-    text = name.encode()
-    if len(text) > _NAME_BYTES_MAX:
-        text = text[:_NAME_BYTES_MAX].decode(errors="ignore").encode()
-    return text
-
-
-@lru_cache(maxsize=65_536)
-def _name_text(name: bytes) -> str:
-    return name.decode()
-
-
-def _pack_levels(values: Levels, flags: int) -> tuple[bytes, int]:
-    """Write the values; whether they are wide is known here alone, whatever the flags say."""
-    try:
-        return _packer(len(values)).pack(*values), flags & ~_WIDE
-    except struct.error:
-        wide = b"".join(value.to_bytes(_WIDE_BYTES, "little", signed=True) for value in values)
-        return wide, flags | _WIDE
-
-
-def _unpack_wide(raw: bytes, start: int, count: int) -> Levels:
-    end = start + count * _WIDE_BYTES
-    return tuple(
-        int.from_bytes(raw[at : at + _WIDE_BYTES], "little", signed=True) for at in range(start, end, _WIDE_BYTES)
-    )
+_members = members_by_value(Kind), members_by_value(Channel)
+_codec = None if NATIVE is None else NATIVE.Codec(Message, BookDelta, BookSnapshot, *_members)
 
 
 def encode_book(event: BookSnapshot | BookDelta, line: str) -> bytes:
@@ -171,9 +136,15 @@ def encode_book(event: BookSnapshot | BookDelta, line: str) -> bytes:
 
 
 def _book_message(event: BookSnapshot | BookDelta, line: str) -> Message:
-    body, flags = _pack_levels(event.bids + event.asks, event.flags)
+    if _codec is not None and (message := _codec.message_of(event, line)) is not None:
+        return cast(Message, message)
+    return _write_book(event, line)
+
+
+def _write_book(event: BookSnapshot | BookDelta, line: str) -> Message:
+    body, flags = pack_levels(event.bids + event.asks, event.flags)
     flags = int(flags)
-    name, source = _name_bytes(event.instrument), _name_bytes(line)
+    name, source = name_bytes(event.instrument), name_bytes(line)
     if type(event) is BookDelta:
         kind, id_prev, depth = Kind.DELTA, event.id_prev, 0
     else:
@@ -203,8 +174,8 @@ def _book_message(event: BookSnapshot | BookDelta, line: str) -> Message:
         kind,
         Channel.BOOK,
         flags,
-        _name_text(name),
-        _name_text(source),
+        name_text(name),
+        name_text(source),
         id_prev,
         event.id_last,
         event.epoch,
@@ -223,8 +194,8 @@ def _book_message(event: BookSnapshot | BookDelta, line: str) -> Message:
 
 def encode_trade(event: Trade, line: str) -> bytes:
     """Write a trade received on `line`; its aggressor stands where a snapshot has its depth."""
-    body, flags = _pack_levels((event.price, event.size), event.flags)
-    name, source, tail = _name_bytes(event.instrument), _name_bytes(line), event.trade_id.encode()
+    body, flags = pack_levels((event.price, event.size), event.flags)
+    name, source, tail = name_bytes(event.instrument), name_bytes(line), event.trade_id.encode()
     header = HEADER.pack(
         HEADER.size + len(name) + len(source) + len(body) + len(tail),
         Kind.TRADE,
@@ -257,7 +228,7 @@ def _encode_note(kind: Kind, line: str, event: Note, tail: object) -> bytes:
     id_prev = event.id_prev if isinstance(event, Gap | Digest) else 0
     id_last = event.id_last if isinstance(event, Gap | Resynced | Held | Digest) else 0
     epoch = event.epoch if isinstance(event, Gap | Resynced) else 0
-    name, source, text = _name_bytes(subject), _name_bytes(line), msgspec.msgpack.encode(tail)
+    name, source, text = name_bytes(subject), name_bytes(line), msgspec.msgpack.encode(tail)
     length = HEADER.size + len(name) + len(source) + len(text)
     names = (0, 0, len(name), len(source), 0)
     times = (0, event.ts_recv_ns, 0, 0, 0, 0)
@@ -294,6 +265,12 @@ def parse(raw: bytes) -> Message:
     Raises:
         MalformedBatch: the bytes are not one whole message.
     """
+    if _codec is not None and (message := _codec.parse(raw)) is not None:
+        return cast(Message, message)
+    return _parse(raw)
+
+
+def _parse(raw: bytes) -> Message:
     try:
         (
             length,
@@ -316,7 +293,7 @@ def parse(raw: bytes) -> Message:
         ) = _unpack_header(raw)
         name_end = _HEADER_BYTES + name_length
         body_start = name_end + line_length
-        level_bytes = 2 * _WIDE_BYTES if flags & _WIDE else _LEVEL_BYTES
+        level_bytes = 2 * WIDE_BYTES if flags & _WIDE else _LEVEL_BYTES
         if length != len(raw) or body_start + level_bytes * (bid_count + ask_count) > length:
             raise MalformedBatch(f"message of {len(raw)} bytes claims {length}")
         if price_scale > FRACTION_DIGITS_MAX or size_scale > FRACTION_DIGITS_MAX:
@@ -325,8 +302,8 @@ def parse(raw: bytes) -> Message:
             _KINDS[kind],
             _CHANNELS[channel],
             flags,
-            _name_text(raw[_HEADER_BYTES:name_end]),
-            _name_text(raw[name_end:body_start]),
+            name_text(raw[_HEADER_BYTES:name_end]),
+            name_text(raw[name_end:body_start]),
             id_prev,
             id_last,
             epoch,
@@ -351,13 +328,37 @@ def split(payload: bytes) -> list[Message]:
     Raises:
         MalformedBatch: the bytes are not whole messages.
     """
+    if _codec is not None and (found := _codec.split(payload, 0)) is not None:
+        return found[0]
+    return _split(payload)
+
+
+def split_checked(data: bytes, start: int) -> list[Message]:
+    """Cut the run of messages apart that begins at `start`, and see that `decode` will understand each.
+
+    Raises:
+        MalformedBatch: the bytes are not whole messages, or a tail is not what its kind demands.
+    """
+    if _codec is not None and (found := _codec.split(data, start)) is not None:
+        messages, are_books = found
+        if are_books:
+            return messages
+    else:
+        messages = _split(data[start:])
+    for message in messages:
+        if message.kind > Kind.DELTA:
+            check(message)
+    return messages
+
+
+def _split(payload: bytes) -> list[Message]:
     messages: list[Message] = []
     at, end = 0, len(payload)
     while at < end:
         length = int.from_bytes(payload[at : at + 4], "little")
         if length < _HEADER_BYTES or at + length > end:
             raise MalformedBatch(f"message at byte {at} claims {length} bytes of {end - at}")
-        messages.append(parse(payload[at : at + length]))
+        messages.append(_parse(payload[at : at + length]))
         at += length
     return messages
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from raytrade.core.native import NATIVE
 from raytrade.errors import DecodeError
 
 FRACTION_DIGITS_MAX = 18
@@ -170,6 +171,10 @@ class Quantizer:
             DecodeError: a text is no number.
             msgspec.MsgspecError: a side is no list of pairs of texts.
         """
+        if NATIVE is not None:
+            sides = NATIVE.even_sides(bids, asks, self.prices.scale, self.sizes.scale)
+            if sides is not None:
+                return sides
         is_even = _even_side(self.prices.scale, self.sizes.scale).fullmatch
         if is_even(bids) and is_even(asks):
             return [_digits(bytes(bids)), _digits(bytes(asks))]

@@ -11,7 +11,7 @@ import struct
 import msgspec
 
 from raytrade.core.clock import Nanos
-from raytrade.core.message import SCHEMA_VERSION, Kind, Message, check, split
+from raytrade.core.message import SCHEMA_VERSION, Message, split_checked
 from raytrade.errors import MalformedBatch, VersionSkew
 
 _MAGIC = b"RTBT"
@@ -74,10 +74,7 @@ def decode_batch(data: bytes) -> tuple[BatchHeader, list[Message]]:
     if magic == _CLOSING:
         reason = data[_HEADER.size :].decode(errors="replace") or "no reason given"
         return BatchHeader(link, index, next_index, ts_sent_ns, 0, reason), []
-    messages = split(data[_HEADER.size :])
-    for message in messages:
-        if message.kind > Kind.DELTA:
-            check(message)
+    messages = split_checked(data, _HEADER.size)
     if len(messages) != count:
         raise MalformedBatch(f"batch of {len(messages)} messages claims {count}")
     return BatchHeader(link, index, next_index, ts_sent_ns, count), messages

@@ -290,11 +290,14 @@ class LinkWriter:
         room, end = self._settings.batch_bytes_max, index + SCANNED_MAX
         if self._fresh:
             end = min(end, self._fresh_index)
+        instrument, channel, stream = "", None, None
         for message in ring.read(index):
             if room <= 0 or index == end:
                 break
-            key = (message.instrument, message.channel)
-            stream = streams.get(key) or self._stream(key)
+            if stream is None or message.instrument is not instrument or message.channel is not channel:
+                instrument, channel = message.instrument, message.channel
+                key = (instrument, channel)
+                stream = streams.get(key) or self._stream(key)
             if stream.wanted and index >= stream.from_index:
                 if message.id_last or message.line not in stream.lines:
                     stream.lines[message.line] = message.id_last

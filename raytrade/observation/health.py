@@ -45,6 +45,9 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     clock_synchronised: bool | None
     clock_error_ns: Nanos
     now_ns: Nanos
+    native: str = ""
+    """Which code moves the data: the accelerator, or why it is Python."""
+    native_refused: bool = False
 
 
 class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +60,8 @@ class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge_host(subject: str, facts: HostFacts) -> list[Finding]:
     """Judge versions, limits and clock of one host."""
-    return [_python(subject, facts), _files(subject, facts), _shared_memory(subject, facts), _clock(subject, facts)]
+    judges = (_python, _native, _files, _shared_memory, _clock)
+    return [judge(subject, facts) for judge in judges]
 
 
 def _finding(subject: str, check: str, level: Level, text: str, remedy: str) -> Finding:
@@ -73,6 +77,12 @@ def _python(subject: str, facts: HostFacts) -> Finding:
     level = Level.OK if version >= PYTHON_MIN else Level.BAD
     text = f"Python {facts.python}, raytrade {facts.raytrade}, Ray {facts.ray}"
     return _finding(subject, "versions", level, text, "install Python 3.11 or later")
+
+
+def _native(subject: str, facts: HostFacts) -> Finding:
+    level = Level.BAD if facts.native_refused else Level.OK
+    remedy = "pip install ./native in the repository of raytrade on this host, or unset RAYTRADE_NATIVE"
+    return _finding(subject, "accelerator", level, facts.native, remedy)
 
 
 def _files(subject: str, facts: HostFacts) -> Finding:

@@ -151,8 +151,9 @@ def book_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
     def repeated(values: list[int], kind: type[np.generic] = np.int64) -> pa.Array:
         return pa.array(np.repeat(np.array(values, kind), row_counts))
 
-    lines: dict[str, int] = {}
-    codes = np.array([lines.setdefault(message.line, len(lines)) for message in messages])
+    names = [message.line for message in messages]
+    lines = {line: code for code, line in enumerate(dict.fromkeys(names))}
+    codes = np.array([lines[name] for name in names])
     prices, sizes = _level_columns(messages, empty)
     columns = [
         repeated(indexes),

@@ -302,7 +302,10 @@ class ParquetSink:
     def _batches(self, messages: list[Message], indexes: list[int]) -> list[pa.RecordBatch]:
         """Cut the messages where scale or width change; each run becomes one batch."""
         rows = trade_rows if messages[0].channel is Channel.TRADES else book_rows
-        ends = [at for at in range(1, len(messages)) if _layout(messages[at]) != _layout(messages[at - 1])]
+        layouts = [(message.price_scale, message.size_scale, message.flags & Flag.WIDE) for message in messages]
+        ends: list[int] = []
+        if layouts.count(layouts[0]) < len(layouts):
+            ends = [at for at in range(1, len(layouts)) if layouts[at] != layouts[at - 1]]
         runs = zip([0, *ends], [*ends, len(messages)], strict=True)
         batches = [rows(messages[start:end], indexes[start:end]) for start, end in runs]
         return [batch.cast(BOOK if rows is book_rows else TRADES) for batch in batches]
@@ -353,7 +356,3 @@ class ParquetSink:
             self.certifier.close()
         if self.log is not None:
             self.log.close()
-
-
-def _layout(message: Message) -> tuple[int, int, int]:
-    return message.price_scale, message.size_scale, message.flags & Flag.WIDE

@@ -14,6 +14,7 @@ and the statistics go on. An engine can be started anew at any time: its first i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -64,6 +65,17 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     gauges_max: int = 1000
     cascade_max: int = 10_000
     """Fills and refusals that follow from answers to others; a strategy that goes in circles is stopped."""
+
+
+class _Moved(NamedTuple):
+    """What moved a book, whether it came as an event or as a message; `was_live` before it."""
+
+    kind: Kind
+    id_prev: int
+    id_last: int
+    flags: int
+    line: str
+    was_live: bool
 
 
 class StrategyEngine:
@@ -118,7 +130,8 @@ class StrategyEngine:
         """Take one message from the replica `line`."""
         if not self._started:
             self.start(now_ns)
-        self._run_orders(now_ns)
+        if self.broker.due_ns is not None:
+            self._run_orders(now_ns)
         self._context.now_ns = now_ns
         if message.kind is not Kind.LINE_UP and message.kind is not Kind.LINE_DOWN:
             if not self._streams.accepts(message.instrument, message.channel):
@@ -267,10 +280,16 @@ class StrategyEngine:
         if message.flags & Flag.UNAPPLIED:
             track.counts.unapplied += 1
             return
-        event = decode(message)
-        if isinstance(event, BookDelta | BookSnapshot) and not message.flags & Flag.IMAGE:
-            self._latency.record(now_ns - event.ts_recv_ns)
-        self._take_event(track, event, (message.flags, message.line), now_ns)
+        if message.kind > Kind.DELTA:
+            self._take_event(track, decode(message), (message.flags, message.line), now_ns)
+            return
+        if not message.flags & Flag.IMAGE:
+            self._latency.record(now_ns - message.ts_recv_ns)
+        was_live = track.book.state is BookState.LIVE
+        track.book.take(message)
+        id_prev = message.id_prev if message.kind is Kind.DELTA else 0
+        moved = _Moved(message.kind, id_prev, message.id_last, message.flags, message.line, was_live)
+        self._follow(track, moved, now_ns)
 
     def _take_event(self, track: Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
         """Take one event of the merged stream; `origin`: its flags, and the line that it came over."""
@@ -294,23 +313,27 @@ class StrategyEngine:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
     def _apply(self, track: Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
-        book, counts, (flags, line) = track.book, track.counts, origin
-        was_live = book.state is BookState.LIVE
-        book.apply(event)
-        counts.last_id = event.id_last
-        if isinstance(event, BookSnapshot):
+        was_live = track.book.state is BookState.LIVE
+        track.book.apply(event)
+        kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
+        self._follow(track, _Moved(kind, id_prev, event.id_last, *origin, was_live), now_ns)
+
+    def _follow(self, track: Track, moved: _Moved, now_ns: Nanos) -> None:
+        """The book has moved: count it, and show it if it is live."""
+        counts = track.counts
+        counts.last_id = moved.id_last
+        if moved.kind is Kind.SNAPSHOT:
             counts.snapshots += 1
             track.doubt = ""
         else:
             counts.updates += 1
-            if track.lines.is_new(line) and not flags & Flag.SPLICE:
-                track.lines.hear(line, True)
+            if track.lines.is_new(moved.line) and not moved.flags & Flag.SPLICE:
+                track.lines.hear(moved.line, True)
                 self._judge_all(track.lines)
         if self._observer is not None:
-            kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
-            self._observer(kind, event.instrument, id_prev, event.id_last, flags)
-        if book.state is BookState.LIVE:
-            is_news = track.is_held or not was_live
+            self._observer(moved.kind, track.book.instrument, moved.id_prev, moved.id_last, moved.flags)
+        if track.book.state is BookState.LIVE:
+            is_news = track.is_held or not moved.was_live
             track.is_held = False
             self._show(track, is_news, now_ns)
 

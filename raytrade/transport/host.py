@@ -12,6 +12,7 @@ from pathlib import Path
 
 from raytrade import __version__
 from raytrade.core.clock import Nanos
+from raytrade.core.native import CHOICE
 from raytrade.observation.health import DiskFacts, HostFacts
 from raytrade.transport.clock import SystemClock
 
@@ -62,6 +63,8 @@ def host_facts() -> HostFacts:
         clock_synchronised=synchronised,
         clock_error_ns=error_ns,
         now_ns=SystemClock().now_ns(),
+        native=CHOICE.reason if CHOICE.native is not None else f"none: {CHOICE.reason}",
+        native_refused=CHOICE.is_refused,
     )
 
 

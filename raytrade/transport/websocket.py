@@ -2,6 +2,9 @@
 
 The library's own asyncio connection costs a task switch and a queue per frame; here the frames of one read are handed
 on in the read callback itself. Text frames are handed on as the bytes they are: the decoders take bytes.
+
+Whole messages in one frame, which is nearly all that comes, are cut out here. The library gets all else, always whole
+frames, so that between two calls it never waits for the rest of one.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from raytrade.errors import LineLost
 from raytrade.transport.egress import Egress, connect
+from raytrade.transport.framing import FIRST_BYTES, frame_at, handshake_end
 
 KEEPALIVE_S = 20.0
 """A ping goes out this often; if nothing at all came since the last one, the connection is dead."""
@@ -49,6 +53,11 @@ class Websocket(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._frame_bytes_max = frame_bytes_max
+        self._rest = bytearray()
+        """What came of a frame that is not all there; while the handshake lasts, its last bytes."""
+        self._rest_wanted = 0
+        self._is_handed_over = False
+        """Whether the library gets all that still comes: a refusal, or what it must refuse."""
         self._heard = True
         self._timer: asyncio.TimerHandle | None = None
 
@@ -63,6 +72,41 @@ class Websocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand the messages on."""
         self._heard = True
+        if self._protocol.state is State.CONNECTING and not self._is_handed_over:
+            data = self._shake_hands(data)
+        elif self._rest:
+            self._rest += data
+            if len(self._rest) < self._rest_wanted:
+                return
+            data, self._rest = bytes(self._rest), bytearray()
+        at = 0
+        while at < len(data) and not self._is_handed_over:
+            frame = frame_at(data, at)
+            if frame is not None and (not frame[1] or frame[1] - frame[0] > self._frame_bytes_max):
+                self._is_handed_over = True
+            elif frame is None or frame[1] > len(data):
+                self._rest, self._rest_wanted = bytearray(data[at:]), frame[1] - at if frame is not None else 0
+                return
+            else:
+                start, end = frame
+                if data[at] in FIRST_BYTES and not self._parts and self._protocol.state is State.OPEN:
+                    self._on_frame(data[start:end])
+                else:
+                    self._pass_on(data[at:end])
+                at = end
+        if at < len(data):
+            self._pass_on(data[at:])
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Let the library have the handshake; gives what comes behind it."""
+        end = handshake_end(self._rest, data)
+        self._rest = bytearray() if end else (self._rest + data)[-3:]
+        self._pass_on(data[:end] if end else data)
+        self._is_handed_over = bool(end) and self._protocol.state is not State.OPEN
+        return data[end:] if end else b""
+
+    def _pass_on(self, data: bytes) -> None:
+        """Let the library parse it."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
@@ -75,6 +119,9 @@ class Websocket(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The venue has closed its side."""
+        if self._rest and self._protocol.state is not State.CONNECTING:
+            self._pass_on(bytes(self._rest))
+            self._rest.clear()
         self._protocol.receive_eof()
         self._flush()
 

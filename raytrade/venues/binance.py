@@ -15,7 +15,8 @@ from typing import ClassVar
 import msgspec
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
-from raytrade.core.events import BookDelta, BookSnapshot, Channel, Side, Trade
+from raytrade.core.events import BookDelta, BookSnapshot, Channel, Levels, Side, Trade
+from raytrade.core.native import NATIVE
 from raytrade.errors import DecodeError
 from raytrade.venues.protocol import (
     ChannelSpec,
@@ -111,6 +112,8 @@ class BinanceMachine(VenueMachine):
         self._commands.append(FetchSnapshot(symbol, url, self.depth_weight))
 
     def _read(self, frame: bytes | str, ts_recv_ns: Nanos) -> None:
+        if self._read_plain_depth(frame, ts_recv_ns):
+            return
         outer = _frames.decode(frame)
         payload = outer.data if outer.data is not None else outer
         match payload.e:
@@ -135,32 +138,53 @@ class BinanceMachine(VenueMachine):
             if subscription.symbol.lower() in refused:
                 self._refuse(subscription.symbol, reason)
 
-    def _previous(self, payload: Payload) -> int:
-        """Give the id of the state that the delta starts from."""
-        return payload.U - 1
+    def _previous(self, first: int, previous: int | None) -> int:
+        """Give the id of the state that the delta starts from, of its ``U`` and ``pu``."""
+        return first - 1
+
+    def _read_plain_depth(self, frame: bytes | str, ts_recv_ns: Nanos) -> bool:
+        """Read a depth frame as it nearly always comes, in C; tells whether it was one."""
+        depth = NATIVE.depth_update(frame) if NATIVE is not None and type(frame) is bytes else None
+        if depth is None:
+            return False
+        symbol, first, last, previous, ms, bids, asks, scales = depth
+        id_prev = self._previous(first, previous)
+        if id_prev > last:
+            return False
+        quantizer = self._quantizer(symbol)
+        if (bids or asks) and scales != (quantizer.prices.scale, quantizer.sizes.scale):
+            return False
+        self._take_depth(symbol, (id_prev, last), (bids, asks), (ms * MILLISECOND, ts_recv_ns))
+        return True
 
     def _read_depth(self, payload: Payload, ts_recv_ns: Nanos) -> None:
         if not (payload.b and payload.a):
             raise DecodeError("depthUpdate without levels")
         symbol = payload.s
-        id_prev = self._previous(payload)
+        id_prev = self._previous(payload.U, payload.pu)
         if not symbol or id_prev > payload.u:
             raise DecodeError(f"depthUpdate of {symbol!r} with ids {payload.U} to {payload.u}")
+        bids, asks = self._quantizer(symbol).json_levels(payload.b, payload.a)
+        times = (payload.T or payload.E) * MILLISECOND, ts_recv_ns
+        self._take_depth(symbol, (id_prev, payload.u), (bids, asks), times)
+
+    def _take_depth(
+        self, symbol: str, ids: tuple[int, int], sides: tuple[Levels, Levels], times: tuple[Nanos, Nanos]
+    ) -> None:
         quantizer = self._quantizer(symbol)
-        bids, asks = quantizer.json_levels(payload.b, payload.a)
         self._served(symbol)
         self._counts(symbol).updates += 1
         self._events.append(
             BookDelta(
                 instrument=self._instrument(symbol),
-                id_prev=id_prev,
-                id_last=payload.u,
-                bids=bids,
-                asks=asks,
+                id_prev=ids[0],
+                id_last=ids[1],
+                bids=sides[0],
+                asks=sides[1],
                 price_scale=quantizer.prices.scale,
                 size_scale=quantizer.sizes.scale,
-                ts_venue_ns=(payload.T or payload.E) * MILLISECOND,
-                ts_recv_ns=ts_recv_ns,
+                ts_venue_ns=times[0],
+                ts_recv_ns=times[1],
             )
         )
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Channel
 from raytrade.errors import DecodeError
-from raytrade.venues.binance import BinanceMachine, Payload
+from raytrade.venues.binance import BinanceMachine
 from raytrade.venues.protocol import ChannelSpec, Endpoint, Limits, MergeClass, Subscription, VenueSpec
 
 
@@ -38,10 +38,10 @@ class BinanceFuturesMachine(BinanceMachine):
                 sockets.append(Endpoint(url=url, rest_url=rest_url, subscriptions=wanted, part=part))
         return sockets
 
-    def _previous(self, payload: Payload) -> int:
-        if payload.pu is None:
+    def _previous(self, first: int, previous: int | None) -> int:
+        if previous is None:
             raise DecodeError("futures depthUpdate without pu")
-        return payload.pu
+        return previous
 
 
 class BinanceCoinMachine(BinanceFuturesMachine):

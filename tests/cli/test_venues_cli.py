@@ -54,3 +54,10 @@ def test_without_arguments_the_help_is_shown(run: Commands) -> None:
     assert outcome.status == 2
     assert "Usage: raytrade" in outcome.out
     assert outcome.error.strip() == ""
+
+
+def test_a_wrong_switch_of_the_accelerator_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYTRADE_NATIVE", "perhaps")
+    outcome = run_process("venues")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.problem == "raytrade: RAYTRADE_NATIVE: 'perhaps' is neither 0 (never) nor 1 (required)"

@@ -46,6 +46,7 @@ def test_a_good_host() -> None:
         ({"shared_memory_bytes": 512 * 1024**2}, "shared memory", Level.WARNING),
         ({"clock_synchronised": False}, "clock", Level.WARNING),
         ({"clock_synchronised": None}, "clock", Level.WARNING),
+        ({"native": "not there", "native_refused": True}, "accelerator", Level.BAD),
     ],
 )
 def test_what_is_wrong_has_a_remedy(change: dict[str, Any], check: str, level: Level) -> None:
