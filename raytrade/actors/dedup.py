@@ -24,6 +24,7 @@ from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import Channel, Gap, LineDown, LineUp, Stalled
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
+from raytrade.core.members import DELTA, LINE_DOWN, LINE_UP, SNAPSHOT
 from raytrade.core.message import Kind, Message, decode, encode, join, parse
 from raytrade.core.metrics import Histogram
 from raytrade.core.rendezvous import ranked
@@ -158,7 +159,8 @@ class Dedup:
         if self._arrivals is not None and messages:
             self._arrivals.note(messages, now_ns)
         for message in messages:
-            if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+            kind = message.kind
+            if kind is LINE_UP or kind is LINE_DOWN:
                 self._note_line(collector, message)
             elif self._unheard and message.line in self._unheard:
                 self._hear(message.line, now_ns)
@@ -250,8 +252,8 @@ class Dedup:
         """
         messages, self._unbooked = self._unbooked, []
         for message in messages:
-            match message.kind:
-                case Kind.DELTA | Kind.SNAPSHOT:
+            match kind := message.kind:
+                case _ if kind is DELTA or kind is SNAPSHOT:
                     book = self._book(message.instrument)
                     book.take(message)
                     self._crossings.follow(book, message)

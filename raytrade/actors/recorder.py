@@ -24,9 +24,10 @@ from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import Arbiter, ArbiterSettings
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.coverage import Coverage
-from raytrade.core.events import Channel, Flag
+from raytrade.core.events import Channel
 from raytrade.core.incidents import Incident
-from raytrade.core.message import Kind, Message
+from raytrade.core.members import SNAPSHOT, TRADE, WITHHELD
+from raytrade.core.message import Message
 from raytrade.errors import PipelineError, StorageError
 from raytrade.links.opening import OpenLink
 from raytrade.links.policy import Policy
@@ -238,14 +239,14 @@ class Recorder:
             self._upstreams.incidents.note(Incident.RECORDING_RESUMED, now_ns, directory=self.plan.directory)
 
     def _cover(self, message: Message) -> None:
-        is_data = message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE)
-        if not is_data or message.flags & (Flag.UNAPPLIED | Flag.HISTORY):
+        kind = message.kind
+        if kind > TRADE or message.flags & WITHHELD:
             return
         self._history.follow(message)
-        if message.kind is Kind.DELTA or message.kind is Kind.TRADE:
-            self._stream(message).observe(message.id_prev, message.id_last)
-        elif message.kind is Kind.SNAPSHOT:
+        if kind is SNAPSHOT:
             self._stream(message).start(message.id_last)
+        else:
+            self._stream(message).observe(message.id_prev, message.id_last)
 
     def _stream(self, message: Message) -> Coverage:
         coverage = self._streams.get(message.stream)

@@ -27,7 +27,8 @@ from raytrade.arbitration.trades import TradeStream
 from raytrade.arbitration.words import LineWords
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Held
-from raytrade.core.message import Kind, Message
+from raytrade.core.members import HELD, LINE_DOWN, LINE_UP
+from raytrade.core.message import Message
 
 DEFAULT_SETTINGS = ArbiterSettings()
 
@@ -47,10 +48,11 @@ class Arbiter:
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one message from `line`; word of some other line (from behind an arbiter) is passed on once."""
-        if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
+        kind = message.kind
+        if kind is LINE_UP or kind is LINE_DOWN:
             self._receive_line(line, message, now_ns)
             return
-        if message.kind is Kind.HELD:
+        if kind is HELD:
             if self._settings.held_ns:
                 self._outlet.messages.append(message)
             return
@@ -144,7 +146,7 @@ class Arbiter:
             stream.validate()
 
     def _receive_line(self, line: str, message: Message, now_ns: Nanos) -> None:
-        is_up = message.kind is Kind.LINE_UP
+        is_up = message.kind is LINE_UP
         if message.line == line:
             (self.receive_line_up if is_up else self._end_line)(line, now_ns)
         news = self._words.hear(line, message)

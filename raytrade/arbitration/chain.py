@@ -26,7 +26,8 @@ from raytrade.arbitration.stream import (
     hold_back_ns,
 )
 from raytrade.core.clock import Nanos
-from raytrade.core.events import Flag, Gap, GapKind
+from raytrade.core.events import Gap, GapKind
+from raytrade.core.members import CONFLATED, DELTA, IMAGE, TRADE, UNAPPLIED
 from raytrade.core.message import Kind, Message
 from raytrade.errors import InvariantError
 
@@ -65,8 +66,8 @@ class ChainStream:
         if self._born_ns is None:
             self._born_ns = now_ns
         track = self._lines.of(line)
-        match message.kind:
-            case Kind.DELTA | Kind.TRADE:
+        match kind := message.kind:
+            case _ if kind is DELTA or kind is TRADE:
                 self._receive_update(line, track, message, now_ns)
             case Kind.SNAPSHOT:
                 self._receive_snapshot(line, track, message, now_ns)
@@ -168,7 +169,7 @@ class ChainStream:
             return
         position = self.position
         assert position is not None
-        if message.flags & Flag.CONFLATED and message.id_last > position:
+        if message.flags & CONFLATED and message.id_last > position:
             self._skip_to(line, message, now_ns)
         elif message.id_last <= position:
             self._receive_copy(line, track, message, now_ns)
@@ -180,8 +181,8 @@ class ChainStream:
             self._hold(line, track, message, now_ns)
 
     def _accept(self, line: str, message: Message, now_ns: Nanos) -> None:
-        if message.flags & Flag.UNAPPLIED:
-            message = message.unflagged(Flag.UNAPPLIED)
+        if message.flags & UNAPPLIED:
+            message = message.unflagged(UNAPPLIED)
         if not self._covered:
             self._resume(now_ns)
         self._give(message)
@@ -335,12 +336,11 @@ class ChainStream:
         return min(ends) if ends else self._lines.passed_to()
 
     def _emit_gap(self, kind: GapKind, id_last: int, cause: str, now_ns: Nanos) -> None:
-        instrument, channel = self.stream
         self.counts.gaps += 1
         self._gap_open = True
         gap = Gap(
-            instrument=instrument,
-            channel=channel,
+            instrument=self.stream[0],
+            channel=self.stream[1],
             kind=kind,
             id_prev=self._told or 0,
             id_last=id_last,
@@ -390,7 +390,7 @@ class ChainStream:
         id_prev, id_last, _, line, message = held
         if self._emitted is None or id_last > self._emitted:
             self._tell_hole(id_prev, message.ts_recv_ns)
-            self._give(message if message.flags & Flag.UNAPPLIED else message.flagged(Flag.UNAPPLIED))
+            self._give(message if message.flags & UNAPPLIED else message.flagged(UNAPPLIED))
         else:
             self.counts.line(line).duplicates += 1
 
@@ -400,10 +400,10 @@ class ChainStream:
             self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
 
     def _receive_snapshot(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
-        if self._rule.in_band or message.flags & Flag.IMAGE:
+        if self._rule.in_band or message.flags & IMAGE:
             track.position = message.id_last
             track.up = True
-        if message.flags & Flag.CONFLATED and message.id_last > (self._emitted or 0):
+        if message.flags & CONFLATED and message.id_last > (self._emitted or 0):
             self._skip_to(line, message, now_ns)
         elif not self._synced:
             if self._ahead is None and not self._adopt(line, message, now_ns):

@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
+from typing import Final
 from zlib import crc32
 
 import msgspec
@@ -33,6 +34,10 @@ class BookState(Enum):
     SYNCING = "syncing"
     LIVE = "live"
     STALE = "stale"
+
+
+LIVE: Final = BookState.LIVE
+_UNAPPLIED, _DELTA = int(Flag.UNAPPLIED), Kind.DELTA
 
 
 class Top(msgspec.Struct, frozen=True, gc=False):
@@ -162,16 +167,16 @@ class L2Book:
 
     def apply(self, event: BookSnapshot | BookDelta) -> None:
         """Take the event in; a snapshot makes the book LIVE, a delta moves it (a delta flagged UNAPPLIED does not)."""
-        if event.flags & Flag.UNAPPLIED:
+        if event.flags & _UNAPPLIED:
             return
         self._move(event, type(event) is BookDelta, event.bids, event.asks)
 
     def take(self, message: Message) -> None:
         """Take the event of a book's message in, as `apply` does, without building it."""
-        if message.flags & Flag.UNAPPLIED:
+        if message.flags & _UNAPPLIED:
             return
         bids, asks = message.levels()
-        self._move(message, message.kind is Kind.DELTA, bids, asks)
+        self._move(message, message.kind is _DELTA, bids, asks)
 
     def _move(self, head: BookSnapshot | BookDelta | Message, is_delta: bool, bids: Levels, asks: Levels) -> None:
         if head.price_scale != self.price_scale or head.size_scale != self.size_scale:
@@ -203,7 +208,7 @@ class L2Book:
 
     def invalidate(self) -> None:
         """The stream has a hole: not usable until the next snapshot."""
-        if self.state is BookState.LIVE:
+        if self.state is LIVE:
             self.state = BookState.STALE
 
     def revalidate(self) -> None:
@@ -221,7 +226,7 @@ class L2Book:
     def top(self) -> Top | None:
         """Give the best level of both sides; None unless LIVE with both sides present."""
         bids, asks = self._bids, self._asks
-        if self.state is not BookState.LIVE or not bids.keys or not asks.keys:
+        if self.state is not LIVE or not bids.keys or not asks.keys:
             return None
         bid, ask = bids.keys[-1], -asks.keys[-1]
         return Top(bid, bids.sizes[bid], ask, asks.sizes[ask], self.price_scale, self.size_scale)

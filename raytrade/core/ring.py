@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raytrade.core.events import Channel
-from raytrade.core.message import Kind, Message
+from raytrade.core.members import BOOK, TRADE
+from raytrade.core.message import Message
 
 SLOTS_MIN = 1024
 
@@ -47,7 +48,7 @@ class MessageRing:
         elif held == len(self._slots):
             self._grow()
         self._slots[self._end % len(self._slots)] = message
-        if message.kind <= Kind.TRADE or message.channel is Channel.BOOK:
+        if message.kind <= TRADE or message.channel is BOOK:
             self.newest[message.instrument, message.channel] = (self._end, message)
         self._end += 1
         self.bytes_held += len(message.raw)

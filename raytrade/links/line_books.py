@@ -10,10 +10,11 @@ import msgspec
 
 from raytrade.arbitration import StreamRule
 from raytrade.arbitration.stream import RuleBook
-from raytrade.core.book import BookState, L2Book
+from raytrade.core.book import LIVE, L2Book
 from raytrade.core.checksum import CHECKSUMS
 from raytrade.core.events import BookDelta, BookSnapshot, Channel, Event, Flag, Gap, LineDown, LineUp
 from raytrade.core.instrument import Filter
+from raytrade.core.members import UNAPPLIED
 from raytrade.core.message import Message, encode, parse
 
 
@@ -60,7 +61,7 @@ class LineBooks:
         """Give what opens a link: word of the lines that are up, and the books that are good."""
         images = list(self._up.values())
         for (line, instrument), book in self._books.items():
-            if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
+            if book.state is LIVE and wanted.accepts(instrument, Channel.BOOK):
                 rule = self._rules(instrument, Channel.BOOK)
                 images.append(parse(encode(checked_image(book, rule), line)))
         return images
@@ -68,7 +69,7 @@ class LineBooks:
 
 def _advance(book: L2Book, delta: BookDelta) -> None:
     """Move the book; a delta that does not follow on makes it useless until the next snapshot."""
-    if book.state is not BookState.LIVE or delta.flags & Flag.UNAPPLIED:
+    if book.state is not LIVE or delta.flags & UNAPPLIED:
         return
     if delta.epoch == book.epoch and delta.id_last <= book.id_last:
         return

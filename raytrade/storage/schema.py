@@ -116,6 +116,28 @@ def writing_of(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
+_HEAD = np.dtype(
+    [
+        ("length", "<u4"),
+        ("kind", "u1"),
+        ("channel", "u1"),
+        ("price_scale", "u1"),
+        ("size_scale", "u1"),
+        ("name_bytes", "u1"),
+        ("line_bytes", "u1"),
+        ("flags", "<u2"),
+        ("id_prev", "<i8"),
+        ("id_last", "<i8"),
+        ("epoch", "<i8"),
+        ("ts_venue_ns", "<i8"),
+        ("ts_recv_ns", "<i8"),
+        ("state_hash", "<u8"),
+        ("depth", "<u4"),
+        ("bids", "<u4"),
+        ("asks", "<u4"),
+    ]
+)
+"""The header of a message (`raytrade.core.message.HEADER`) as numpy reads it: all fields of a thousand at once."""
 _SIDES = pa.array(["bid", "ask"])
 _AGGRESSORS = {Side.NONE: None, Side.BUY: "buy", Side.SELL: "sell"}
 
@@ -138,8 +160,9 @@ def _dictionary(codes: np.ndarray, values: pa.Array, missing: np.ndarray | None 
 
 def book_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
     """Turn snapshots and deltas of one stream, all in one scale and equally wide, into rows of `BOOK`."""
-    bid_counts = np.array([message.bid_count for message in messages], np.int64)
-    level_counts = bid_counts + np.array([message.ask_count for message in messages], np.int64)
+    heads = np.frombuffer(b"".join([message.raw[: _HEAD.itemsize] for message in messages]), _HEAD)
+    bid_counts = heads["bids"].astype(np.int64)
+    level_counts = bid_counts + heads["asks"]
     row_counts = np.maximum(level_counts, 1)
     ends = np.cumsum(row_counts)
     is_last = np.zeros(int(ends[-1]), bool)
@@ -148,33 +171,45 @@ def book_rows(messages: list[Message], indexes: list[int]) -> pa.RecordBatch:
     empty = np.repeat(level_counts == 0, row_counts)
     is_ask = within >= np.repeat(bid_counts, row_counts)
 
-    def repeated(values: list[int], kind: type[np.generic] = np.int64) -> pa.Array:
-        return pa.array(np.repeat(np.array(values, kind), row_counts))
+    def repeated(values: np.ndarray) -> pa.Array:
+        return pa.array(np.repeat(values, row_counts))
 
     names = [message.line for message in messages]
     lines = {line: code for code, line in enumerate(dict.fromkeys(names))}
     codes = np.array([lines[name] for name in names])
     prices, sizes = _level_columns(messages, empty)
     columns = [
-        repeated(indexes),
-        repeated([message.ts_venue_ns for message in messages]),
-        repeated([message.ts_recv_ns for message in messages]),
+        repeated(np.array(indexes, np.int64)),
+        repeated(heads["ts_venue_ns"]),
+        repeated(heads["ts_recv_ns"]),
         _dictionary(np.repeat(codes, row_counts), pa.array(list(lines))),
-        repeated([message.epoch for message in messages]),
-        repeated([message.id_prev for message in messages]),
-        repeated([message.id_last for message in messages]),
-        pa.array(np.repeat(np.array([message.kind is Kind.SNAPSHOT for message in messages]), row_counts)),
+        repeated(heads["epoch"]),
+        repeated(heads["id_prev"]),
+        repeated(heads["id_last"]),
+        repeated(heads["kind"] == Kind.SNAPSHOT),
         pa.array(is_last),
         _dictionary(is_ask, _SIDES, empty),
         prices,
         sizes,
-        repeated([message.price_scale for message in messages], np.int8),
-        repeated([message.size_scale for message in messages], np.int8),
-        repeated([message.depth for message in messages], np.int32),
-        repeated([message.flags for message in messages], np.int16),
-        repeated([message.state_hash if message.flags & Flag.CHECKED else 0 for message in messages], np.uint32),
+        repeated(_narrow(heads["price_scale"], np.int8)),
+        repeated(_narrow(heads["size_scale"], np.int8)),
+        repeated(_narrow(heads["depth"], np.int32)),
+        repeated(_narrow(heads["flags"], np.int16)),
+        repeated(_narrow(np.where(heads["flags"] & Flag.CHECKED, heads["state_hash"], 0), np.uint32)),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=BOOK)
+
+
+def _narrow(values: np.ndarray, kind: type[np.generic]) -> np.ndarray:
+    """Give the values in a narrower type.
+
+    Raises:
+        OverflowError: one does not fit.
+    """
+    narrow: np.ndarray = values.astype(kind)
+    if not np.array_equal(narrow, values):
+        raise OverflowError(f"a value of a message does not fit in {kind.__name__}")
+    return narrow
 
 
 def _level_columns(messages: list[Message], empty: np.ndarray) -> tuple[pa.Array, pa.Array]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import Channel, Flag, Gap, Resynced, Stalled
 from raytrade.core.instrument import split_instrument
+from raytrade.core.members import GAP, SNAPSHOT, UNAPPLIED
 from raytrade.core.message import Kind, Message, decode
 from raytrade.errors import StorageError
 from raytrade.storage.arrivals import ArrivalSink
@@ -35,6 +36,7 @@ from raytrade.storage.wal import Logged, Sync, WriteAheadLog
 
 DAY_NS: Nanos = 86_400 * SECOND
 
+WIDE = int(Flag.WIDE)
 _RECORDED = {Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE}
 
 
@@ -137,7 +139,7 @@ class ParquetSink:
                 self._take(partition, message, now_ns)
                 if self._is_full(partition) and partition not in full:
                     full.append(partition)
-            elif message.kind is Kind.GAP:
+            elif message.kind is GAP:
                 self._receive_gap(message)
                 self._log_note(message, now_ns)
             elif (message.kind is Kind.STALLED or message.kind is Kind.RESYNCED) and self._receive_state(message):
@@ -159,7 +161,7 @@ class ParquetSink:
             self._indexes[message.stream] = index
             if message.kind in _RECORDED:
                 self._take(self._partition(message), message, now_ns)
-            elif message.kind is Kind.GAP:
+            elif message.kind is GAP:
                 self._receive_gap(message)
             else:
                 event = decode(message)
@@ -178,7 +180,7 @@ class ParquetSink:
             partition.log_from = self.log.number if self.log is not None else 0
         if self.log is not None:
             self.log.add(index, message, now_ns)
-        if message.kind is Kind.SNAPSHOT and not message.flags & Flag.UNAPPLIED:
+        if message.kind is SNAPSHOT and not message.flags & UNAPPLIED:
             self._torn.discard(message.stream)
         partition.messages.append(message)
         partition.indexes.append(index)
@@ -302,7 +304,7 @@ class ParquetSink:
     def _batches(self, messages: list[Message], indexes: list[int]) -> list[pa.RecordBatch]:
         """Cut the messages where scale or width change; each run becomes one batch."""
         rows = trade_rows if messages[0].channel is Channel.TRADES else book_rows
-        layouts = [(message.price_scale, message.size_scale, message.flags & Flag.WIDE) for message in messages]
+        layouts = [(message.price_scale, message.size_scale, message.flags & WIDE) for message in messages]
         ends: list[int] = []
         if layouts.count(layouts[0]) < len(layouts):
             ends = [at for at in range(1, len(layouts)) if layouts[at] != layouts[at - 1]]

@@ -21,14 +21,13 @@ import msgspec
 from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
 from raytrade.arbitration.stream import RuleBook
 from raytrade.arbitration.words import is_retired
-from raytrade.core.book import BookState, L2Book
+from raytrade.core.book import LIVE, L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import (
     BookDelta,
     BookSnapshot,
     Channel,
     Event,
-    Flag,
     Gap,
     Held,
     Resynced,
@@ -36,6 +35,7 @@ from raytrade.core.events import (
     Trade,
 )
 from raytrade.core.instrument import Filter, split_instrument
+from raytrade.core.members import DELTA, IMAGE, LINE_DOWN, LINE_UP, SNAPSHOT, SPLICE, UNAPPLIED
 from raytrade.core.message import Kind, Message, decode
 from raytrade.core.metrics import Histogram
 from raytrade.errors import InvariantError
@@ -133,7 +133,8 @@ class StrategyEngine:
         if self.broker.due_ns is not None:
             self._run_orders(now_ns)
         self._context.now_ns = now_ns
-        if message.kind is not Kind.LINE_UP and message.kind is not Kind.LINE_DOWN:
+        kind = message.kind
+        if kind is not LINE_UP and kind is not LINE_DOWN:
             if not self._streams.accepts(message.instrument, message.channel):
                 return
             self._track(message.instrument)
@@ -249,7 +250,7 @@ class StrategyEngine:
         self.broker.validate()
         for name, track in self._tracks.items():
             track.book.validate()
-            if track.doubt and track.book.state is BookState.LIVE:
+            if track.doubt and track.book.state is LIVE:
                 raise InvariantError(f"{name}: live in spite of doubt ({track.doubt})")
 
     # Books and trades.
@@ -268,8 +269,9 @@ class StrategyEngine:
 
     def _drain(self, now_ns: Nanos) -> None:
         for message in self._arbiter.output():
-            if message.kind is Kind.LINE_UP or message.kind is Kind.LINE_DOWN:
-                is_up = message.kind is Kind.LINE_UP
+            kind = message.kind
+            if kind is LINE_UP or kind is LINE_DOWN:
+                is_up = kind is LINE_UP
                 self._hear_of_line(message.instrument, message.line, is_up, is_retired(message))
             else:
                 self._take(self._track(message.instrument), message, now_ns)
@@ -277,23 +279,23 @@ class StrategyEngine:
 
     def _take(self, track: Track, message: Message, now_ns: Nanos) -> None:
         """Take one message of the merged stream."""
-        if message.flags & Flag.UNAPPLIED:
+        if message.flags & UNAPPLIED:
             track.counts.unapplied += 1
             return
-        if message.kind > Kind.DELTA:
+        if message.kind > DELTA:
             self._take_event(track, decode(message), (message.flags, message.line), now_ns)
             return
-        if not message.flags & Flag.IMAGE:
+        if not message.flags & IMAGE:
             self._latency.record(now_ns - message.ts_recv_ns)
-        was_live = track.book.state is BookState.LIVE
+        was_live = track.book.state is LIVE
         track.book.take(message)
-        id_prev = message.id_prev if message.kind is Kind.DELTA else 0
+        id_prev = message.id_prev if message.kind is DELTA else 0
         moved = _Moved(message.kind, id_prev, message.id_last, message.flags, message.line, was_live)
         self._follow(track, moved, now_ns)
 
     def _take_event(self, track: Track, event: Event, origin: tuple[int, str], now_ns: Nanos) -> None:
         """Take one event of the merged stream; `origin`: its flags, and the line that it came over."""
-        if origin[0] & Flag.UNAPPLIED:
+        if origin[0] & UNAPPLIED:
             track.counts.unapplied += 1
             return
         match event:
@@ -313,7 +315,7 @@ class StrategyEngine:
                 raise InvariantError(f"{event!r} in the merged stream of {track.book.instrument}")
 
     def _apply(self, track: Track, event: BookDelta | BookSnapshot, origin: tuple[int, str], now_ns: Nanos) -> None:
-        was_live = track.book.state is BookState.LIVE
+        was_live = track.book.state is LIVE
         track.book.apply(event)
         kind, id_prev = (Kind.DELTA, event.id_prev) if isinstance(event, BookDelta) else (Kind.SNAPSHOT, 0)
         self._follow(track, _Moved(kind, id_prev, event.id_last, *origin, was_live), now_ns)
@@ -322,17 +324,17 @@ class StrategyEngine:
         """The book has moved: count it, and show it if it is live."""
         counts = track.counts
         counts.last_id = moved.id_last
-        if moved.kind is Kind.SNAPSHOT:
+        if moved.kind is SNAPSHOT:
             counts.snapshots += 1
             track.doubt = ""
         else:
             counts.updates += 1
-            if track.lines.is_new(moved.line) and not moved.flags & Flag.SPLICE:
+            if track.lines.is_new(moved.line) and not moved.flags & SPLICE:
                 track.lines.hear(moved.line, True)
                 self._judge_all(track.lines)
         if self._observer is not None:
             self._observer(moved.kind, track.book.instrument, moved.id_prev, moved.id_last, moved.flags)
-        if track.book.state is BookState.LIVE:
+        if track.book.state is LIVE:
             is_news = track.is_held or not moved.was_live
             track.is_held = False
             self._show(track, is_news, now_ns)

@@ -32,6 +32,7 @@ WRITE_BYTES_MAX = 4 * 1024 * 1024
 """A venue that does not read what we send (pongs, subscriptions) for this much is given up."""
 
 DIRECT = Egress()
+CONNECTING, OPEN = State.CONNECTING, State.OPEN
 
 OnFrame = Callable[[bytes], None]
 OnOpen = Callable[["Websocket"], None]
@@ -72,7 +73,7 @@ class Websocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand the messages on."""
         self._heard = True
-        if self._protocol.state is State.CONNECTING and not self._is_handed_over:
+        if self._protocol.state is CONNECTING and not self._is_handed_over:
             data = self._shake_hands(data)
         elif self._rest:
             self._rest += data
@@ -89,7 +90,7 @@ class Websocket(asyncio.Protocol):
                 return
             else:
                 start, end = frame
-                if data[at] in FIRST_BYTES and not self._parts and self._protocol.state is State.OPEN:
+                if data[at] in FIRST_BYTES and not self._parts and self._protocol.state is OPEN:
                     self._on_frame(data[start:end])
                 else:
                     self._pass_on(data[at:end])

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raytrade.core.events import Flag, Side
+from raytrade.core.events import BookDelta, Flag, Side
+from raytrade.core.message import HEADER, message_of
+from raytrade.storage import schema
 from raytrade.storage.schema import BOOK, DECIMAL, TABLE_VERSION, TRADES, book_rows, decimal_column, trade_rows
 from tests.unit.storage.streams import NOON_NS, delta, snapshot, trade
 
@@ -69,6 +71,23 @@ def test_trades() -> None:
     assert [row["price_scale"] for row in table] == [2, 0, 2]
 
 
-@pytest.mark.parametrize("schema", [BOOK, TRADES])
-def test_the_tables_carry_their_version(schema: pa.Schema) -> None:
-    assert schema.metadata[b"raytrade.table_version"] == str(TABLE_VERSION).encode()
+@pytest.mark.parametrize("table", [BOOK, TRADES])
+def test_the_tables_carry_their_version(table: pa.Schema) -> None:
+    assert table.metadata[b"raytrade.table_version"] == str(TABLE_VERSION).encode()
+
+
+def test_numpy_reads_the_header_that_messages_have() -> None:
+    event = BookDelta(
+        instrument="v:s", id_prev=-2, id_last=3, bids=(4, 5), asks=(6, 7, 8, 9), price_scale=1, size_scale=2,
+        ts_venue_ns=10, ts_recv_ns=11, epoch=12, state_hash=2**63, flags=16,
+    )  # fmt: skip
+    message = message_of(event, "line")
+    (head,) = np.frombuffer(message.raw[: HEADER.size], schema._HEAD).tolist()
+    assert head == HEADER.unpack_from(message.raw)
+    assert schema._HEAD.itemsize == HEADER.size
+
+
+def test_what_does_not_fit_in_a_column_is_refused() -> None:
+    assert schema._narrow(np.array([0, 127]), np.int8).tolist() == [0, 127]
+    with pytest.raises(OverflowError, match="does not fit in int8"):
+        schema._narrow(np.array([0, 128]), np.int8)
