@@ -11,7 +11,8 @@ from pathlib import Path
 from raytrade.arbitration import Rule
 from raytrade.core.clock import Nanos
 from raytrade.core.events import BookSnapshot, Channel, Event, Flag, Gap, GapKind, Side, Trade
-from raytrade.core.message import Kind, Message, encode, parse
+from raytrade.core.members import TRADE
+from raytrade.core.message import Message, encode, parse
 from raytrade.errors import ConfigError
 from raytrade.rules import rule_of
 from raytrade.storage.durable import last_ids, trade_ids
@@ -27,7 +28,8 @@ class History:
         self._openings: list[Event] = []
         self._breaks: list[tuple[str, Channel, int]] = []
         self._trades: dict[str, set[bytes]] = {}
-        self._chained: dict[tuple[str, Channel], bool] = {}
+        self._keys: dict[tuple[str, Channel], str] = {}
+        """Of each stream its name in `positions`; empty where links do not go on by ids."""
         for name, id_last in last_ids(directory).items():
             instrument, _, channel_name = name.rpartition("/")
             channel = Channel[channel_name.upper()]
@@ -65,17 +67,19 @@ class History:
 
     def has(self, message: Message) -> bool:
         """Tell whether the files hold this trade, where no id would show it."""
-        if message.kind is not Kind.TRADE or not self._trades:
+        if message.kind is not TRADE or not self._trades:
             return False
         return message.tail() in self._trades.get(message.instrument, ())
 
     def follow(self, message: Message) -> None:
         """Note a message that was taken: a link to a new writer goes on from it."""
-        chained = self._chained.get(message.stream)
-        if chained is None:
-            chained = self._chained[message.stream] = rule_of(*message.stream).rule in CHAINED
-        if chained:
-            self.positions[f"{message.instrument}/{message.channel.name.lower()}"] = message.id_last
+        stream = (message.instrument, message.channel)
+        key = self._keys.get(stream)
+        if key is None:
+            is_chained = rule_of(*stream).rule in CHAINED
+            key = self._keys[stream] = f"{message.instrument}/{message.channel.name.lower()}" if is_chained else ""
+        if key:
+            self.positions[key] = message.id_last
 
 
 def _opening(instrument: str, channel: Channel, id_last: int) -> Event:

@@ -249,9 +249,10 @@ class Recorder:
             self._stream(message).observe(message.id_prev, message.id_last)
 
     def _stream(self, message: Message) -> Coverage:
-        coverage = self._streams.get(message.stream)
+        stream = (message.instrument, message.channel)
+        coverage = self._streams.get(stream)
         if coverage is None:
-            coverage = self._streams[message.stream] = Coverage()
+            coverage = self._streams[stream] = Coverage()
             self._coverage[f"{message.instrument}/{message.channel.name.lower()}"] = coverage
         return coverage
 

@@ -173,8 +173,9 @@ class ParquetSink:
             self.log.add(self._indexes.get(message.stream, 0), message, now_ns)
 
     def _take(self, partition: _Partition, message: Message, now_ns: Nanos) -> None:
-        index = self._indexes.get(message.stream, 0)
-        self._indexes[message.stream] = index + 1
+        stream = (message.instrument, message.channel)
+        index = self._indexes.get(stream, 0)
+        self._indexes[stream] = index + 1
         if not partition.messages:
             partition.opened_ns = now_ns
             partition.log_from = self.log.number if self.log is not None else 0
