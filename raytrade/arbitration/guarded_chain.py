@@ -23,7 +23,7 @@ class GuardedChain(ChainStream):
 
     def __init__(self, stream: StreamKey, rule: StreamRule, outlet: Outlet, settings: ArbiterSettings) -> None:
         super().__init__(stream, rule, outlet, settings)
-        self._guard = Guard(self.counts) if settings.guard else None
+        self._guard = Guard(self.counts, is_loose=self._loose) if settings.guard else None
         self._changes = 0
         self._disputed_ns: Nanos = -IMAGES_REFUSED_NS
 
