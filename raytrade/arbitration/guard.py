@@ -100,6 +100,8 @@ class Guard:
         self.disputes: dict[tuple[int, Level | None], Dispute] = {}
         self.undecided: deque[Dispute] = deque(maxlen=DISPUTES_MAX)
         """What suspects and others said lately that a book of the venue's may decide."""
+        self.spoilt: set[str] = set()
+        """Lines whose own book holds what they were demoted for, until the venue sends them a new one."""
         self.changes = 0
         """How often a line was demoted or believed again."""
         self._counts = counts
@@ -297,6 +299,7 @@ class Guard:
             self._counts.line(line).disagreements += 1
         for line in verdict.lines:
             self.changes += 1
+            self.spoilt.add(line)
             times = self._times[line] = self._times.get(line, 0) + 1
             needed = min(AGREEMENTS << (times - 1), AGREEMENTS_MAX)
             self.demoted[line] = Demotion(verdict.cause, verdict.is_proved, needed)

@@ -285,3 +285,20 @@ def test_where_no_two_windows_end_alike_levels_are_compared_one_by_one() -> None
     assert lines_of(arbiter).keys() == {"b"}
     assert 1 <= len(doubts(consumer)) <= 3
     consumer.check()
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_line_that_is_believed_again_is_not_believed_its_own_book(is_renewed: bool) -> None:
+    truth = Truth(15, 200)
+    lines = copies(truth, "a", 1000, 1200) + copies(truth, "b", 1000, 1200)
+    lines += copies(truth, "c", 1000, 1200, lies=range(1020, 1021))
+    at_ns = truth.at_ns(1100) + 8 * MILLISECOND
+    doubt = Gap(instrument=NAME, channel=STREAM[1], kind=GapKind.DOUBT, id_prev=1100, id_last=0, cause="as a test")
+    told = Arrival(at_ns, "a", message(doubt, "a"))
+    spoilt = Arrival(at_ns + 1, "c", message(truth.snapshot(1100, bids=(1, 1), flags=Flag.IMAGE), "c"))
+    sound = Arrival(at_ns + 2, "b", message(truth.snapshot(1100, flags=Flag.IMAGE), "b"))
+    fresh = [Arrival(truth.at_ns(1090), "c", message(truth.snapshot(1090), "c"))] if is_renewed else []
+    arbiter, out = run([book(truth, 1000, "a", -1), *lines, told, spoilt, sound, *fresh], STRICT, settings=GUARDED)
+    assert arbiter.statistics()[STREAM].in_force == ""
+    images = [each.message.line for each in out if each.message.flags & Flag.IMAGE]
+    assert images == (["c"] if is_renewed else ["b"])
