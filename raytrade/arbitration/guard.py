@@ -15,9 +15,11 @@ or has connected anew, which helps twice. So there is a bound on how often one l
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
+from raytrade.arbitration.line_levels import Claim, Comparison, Level, LineLevels
 from raytrade.arbitration.stream import StreamCounts
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.message import Message
@@ -40,10 +42,8 @@ JUDGE_NS_MAX = 64 * SECOND
 """Between requests for a book that decides a dispute."""
 
 AND = "\n"
-
-Level = tuple[int, int]
-"""Side (0: bids) and price, in the finest scale there is."""
-Claim = dict[Level, int]
+UNMATCHED_MAX = 8
+"""After so many updates more that no other line cut alike than others did, windows differ: levels are compared, too."""
 
 
 class Demotion(msgspec.Struct):
@@ -56,24 +56,31 @@ class Demotion(msgspec.Struct):
 
 
 class Dispute(msgspec.Struct):
-    """What lines say of ``(id_prev, id_last]``, since when and until when more is waited for."""
+    """What lines say of ``(id_prev, id_last]``, until when more is waited for; `messages` where windows are alike."""
 
     id_prev: int
     id_last: int
     due_ns: Nanos
-    claims: dict[str, Message]
+    claims: dict[str, Claim]
+    messages: dict[str, Message] = {}
 
-    def camps(self) -> list[list[str]]:
+    def camps(self, without: Iterable[str]) -> list[list[str]]:
         """Give the lines that say the same, the largest camp first."""
-        camps: list[tuple[Message, list[str]]] = []
-        for line, message in self.claims.items():
+        camps: list[tuple[Claim, list[str]]] = []
+        for line, claim in self.claims.items():
+            if line in without:
+                continue
             for said, lines in camps:
-                if is_same(said, message):
+                if said == claim:
                     lines.append(line)
                     break
             else:
-                camps.append((message, [line]))
+                camps.append((claim, [line]))
         return sorted((lines for _, lines in camps), key=len, reverse=True)
+
+    def hear(self, line: str, claim: Claim) -> None:
+        """One more line has said something; its first word counts."""
+        self.claims.setdefault(line, claim)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -88,11 +95,13 @@ class Verdict(msgspec.Struct, frozen=True):
 class Guard:
     """Watches the lines of one stream of book updates with global ids."""
 
-    def __init__(self, counts: StreamCounts) -> None:
+    def __init__(self, counts: StreamCounts, *, is_loose: bool) -> None:
         self.demoted: dict[str, Demotion] = {}
-        self.disputes: dict[int, Dispute] = {}
+        self.disputes: dict[tuple[int, Level | None], Dispute] = {}
         self.undecided: deque[Dispute] = deque(maxlen=DISPUTES_MAX)
         """What suspects and others said lately that a book of the venue's may decide."""
+        self.spoilt: set[str] = set()
+        """Lines whose own book holds what they were demoted for, until the venue sends them a new one."""
         self.changes = 0
         """How often a line was demoted or believed again."""
         self._counts = counts
@@ -104,14 +113,19 @@ class Guard:
         self._alone: dict[int, str] = {}
         self._alone_before: set[str] = set()
         self._times: dict[str, int] = {}
+        self._levels = LineLevels() if is_loose else None
+        self._unmatched = 0
+        self._furthest = 0
         self._judge_ns: Nanos = 0
         self._judge_wait_ns = JUDGE_NS
 
     # Comparing.
 
     def see(self, line: str, message: Message, now_ns: Nanos) -> None:
-        """Compare an update with what the first line said under its id."""
+        """Compare an update with what the first line said under its id, and with others where windows differ."""
         id_last = message.id_last
+        if self._unmatched > UNMATCHED_MAX and self._levels is not None:
+            self._compare_levels(self._levels, line, message, now_ns)
         known = self._new.get(id_last) or self._old.get(id_last)
         if known is None:
             self._remember(message)
@@ -120,19 +134,59 @@ class Guard:
         if first == line or known.id_prev != message.id_prev:
             return
         if is_same(known, message):
-            agreed = self._agreed.get(id_last)
-            self._agreed[id_last] = line if agreed is None else f"{agreed}{AND}{line}"
-            self._alone.pop(id_last, None)
-            if self.demoted:
-                self._agree(line, first)
-                if agreed is None:
-                    self._agree(first, line)
+            self._confirm(first, line, id_last)
         else:
             self._contradict(known, line, message, now_ns)
-        if self.disputes and (dispute := self.disputes.get(id_last)) is not None:
-            dispute.claims.setdefault(line, message)
+        if self.disputes and (dispute := self.disputes.get((id_last, None))) is not None:
+            dispute.messages.setdefault(line, message)
+            dispute.hear(line, claim_of(message))
+
+    def _confirm(self, first: str, line: str, id_last: int) -> None:
+        agreed = self._agreed.get(id_last)
+        self._agreed[id_last] = line if agreed is None else f"{agreed}{AND}{line}"
+        self._alone.pop(id_last, None)
+        if 0 < self._unmatched <= UNMATCHED_MAX:
+            self._unmatched -= 1
+        if self.demoted:
+            self._agree(line, first)
+            if agreed is None:
+                self._agree(first, line)
+
+    def _compare_levels(self, levels: LineLevels, line: str, message: Message, now_ns: Nanos) -> None:
+        open_ids = [number for number, _ in self.disputes] if self.disputes else ()
+        differing, compared = levels.follow(line, message, open_ids)
+        is_contradicted = False
+        for found in differing:
+            if found.size != found.other_size:
+                is_contradicted |= found.other not in self.demoted
+                self._differ(found, now_ns)
+            if (dispute := self.disputes.get((found.id_last, found.level))) is not None:
+                dispute.hear(line, {found.level: found.size})
+                dispute.hear(found.other, {found.level: found.other_size})
+        if self.demoted and not is_contradicted:
+            for witness in [other for other in compared if other not in self.demoted][:1]:
+                self._agree(line, witness)
+
+    def _differ(self, found: Comparison, now_ns: Nanos) -> None:
+        claims = {found.line: {found.level: found.size}, found.other: {found.level: found.other_size}}
+        dispute = Dispute(found.id_last - 1, found.id_last, now_ns + DISPUTE_NS, claims)
+        if not self._is_of_doubtful(dispute) and len(self.disputes) < DISPUTES_MAX:
+            self.disputes.setdefault((found.id_last, found.level), dispute)
+
+    def _is_of_doubtful(self, dispute: Dispute) -> bool:
+        """Tell whether one of two lines is demoted already; then that is all that follows."""
+        doubtful = [line for line in dispute.claims if line in self.demoted]
+        for line in doubtful:
+            self.demoted[line].agreed = 0
+            self._counts.line(line).disagreements += 1
+        if any(not self.demoted[line].is_proved for line in doubtful):
+            self.undecided.append(dispute)
+        return bool(doubtful)
 
     def _remember(self, message: Message) -> None:
+        if message.id_prev < self._furthest and self._unmatched <= UNMATCHED_MAX:
+            self._unmatched += 1
+        self._furthest = max(self._furthest, message.id_last)
         self._new[message.id_last] = message
         self._bytes += len(message.raw)
         if len(self._new) >= REMEMBERED_MAX or self._bytes >= REMEMBERED_BYTES_MAX:
@@ -143,6 +197,9 @@ class Guard:
         """The venue's ids run anew: nothing of before can be compared."""
         self._new, self._old, self._bytes = {}, {}, 0
         self._agreed, self._agreed_old = {}, {}
+        self._furthest = 0
+        if self._levels is not None:
+            self._levels.forget()
         self.disputes.clear()
         self.undecided.clear()
         self.begin()
@@ -174,23 +231,23 @@ class Guard:
                 self.readmit(line)
 
     def _contradict(self, known: Message, line: str, message: Message, now_ns: Nanos) -> None:
-        first = known.line
-        doubtful = [each for each in (first, line) if each in self.demoted]
-        for each in doubtful:
-            self.demoted[each].agreed = 0
-            self._counts.line(each).disagreements += 1
-        if not doubtful:
-            dispute = self.disputes.get(message.id_last)
-            if dispute is None and len(self.disputes) < DISPUTES_MAX:
-                same = self._agreed.get(message.id_last) or self._agreed_old.get(message.id_last)
-                claims = {first: known} | dict.fromkeys(same.split(AND) if same else (), known) | {line: message}
-                dispute = Dispute(message.id_prev, message.id_last, now_ns + DISPUTE_NS, claims)
-                self.disputes[message.id_last] = dispute
-            return
-        if any(not self.demoted[each].is_proved for each in doubtful):
-            self.undecided.append(Dispute(message.id_prev, message.id_last, now_ns, {first: known, line: message}))
-        if first in self.demoted and line not in self.demoted:
-            self._new[message.id_last] = message
+        first, id_last = known.line, message.id_last
+        dispute = Dispute(
+            message.id_prev,
+            id_last,
+            now_ns + DISPUTE_NS,
+            {first: claim_of(known), line: claim_of(message)},
+            {first: known, line: message},
+        )
+        if self._is_of_doubtful(dispute):
+            if first in self.demoted and line not in self.demoted:
+                self._new[id_last] = message
+        elif (id_last, None) not in self.disputes and len(self.disputes) < DISPUTES_MAX:
+            same = self._agreed.get(id_last) or self._agreed_old.get(id_last)
+            for each in same.split(AND) if same else ():
+                dispute.hear(each, claim_of(known))
+                dispute.messages.setdefault(each, known)
+            self.disputes[id_last, None] = dispute
 
     # Deciding.
 
@@ -201,35 +258,38 @@ class Guard:
     def decide(self, up: list[str], now_ns: Nanos) -> list[Verdict]:
         """Decide the disputes that can be; `up` are the lines that may have a say."""
         verdicts: list[Verdict] = []
-        for id_last, dispute in list(self.disputes.items()):
+        for key, dispute in list(self.disputes.items()):
             verdict = self._decide(dispute, [line for line in up if line not in self.demoted], now_ns)
             if verdict is not None:
-                del self.disputes[id_last]
+                del self.disputes[key]
                 verdicts.append(verdict)
                 self._demote(verdict)
         return verdicts
 
     def _decide(self, dispute: Dispute, up: list[str], now_ns: Nanos) -> Verdict | None:
-        claims = dispute.claims
-        open_ = {line: message for line, message in claims.items() if line not in self.demoted}
-        camps = Dispute(dispute.id_prev, dispute.id_last, dispute.due_ns, open_).camps()
+        open_ = [line for line in dispute.claims if line not in self.demoted]
+        camps = dispute.camps(without=self.demoted)
         if len(camps) < 2:
             return Verdict((), True, "")
         winner, runner_up = camps[0], camps[1]
         where = f"({dispute.id_prev}, {dispute.id_last}]"
         if len(winner) > len(runner_up):
             liars = tuple(sorted(line for camp in camps[1:] for line in camp))
-            self._new[dispute.id_last] = claims[winner[0]]
+            self._believe(dispute, winner[0])
             return Verdict(liars, True, f"contradicts {', '.join(sorted(winner))} at {where}")
         if now_ns < dispute.due_ns and not all(line in open_ for line in up):
             return None
         suspects = sorted(open_, key=lambda line: (self._times.get(line, 0), self._disagreements(line), line))
         self.undecided.append(dispute)
         if all(line in open_ for line in up):
-            kept = suspects.pop(0)
-            self._new[dispute.id_last] = claims[kept]
+            self._believe(dispute, suspects.pop(0))
         lines = " and ".join(sorted(open_))
         return Verdict(tuple(suspects), False, f"{lines} contradict each other at {where}", tuple(open_))
+
+    def _believe(self, dispute: Dispute, line: str) -> None:
+        """Compare what is still to come with what this line said."""
+        if line in dispute.messages:
+            self._new[dispute.id_last] = dispute.messages[line]
 
     def _disagreements(self, line: str) -> int:
         return self._counts.line(line).disagreements
@@ -239,6 +299,7 @@ class Guard:
             self._counts.line(line).disagreements += 1
         for line in verdict.lines:
             self.changes += 1
+            self.spoilt.add(line)
             times = self._times[line] = self._times.get(line, 0) + 1
             needed = min(AGREEMENTS << (times - 1), AGREEMENTS_MAX)
             self.demoted[line] = Demotion(verdict.cause, verdict.is_proved, needed)
@@ -292,7 +353,7 @@ class Guard:
         return None
 
     def _judge(self, dispute: Dispute, snapshot: Message, truth: Claim) -> Verdict | None:
-        claims = {line: claim_of(message) for line, message in dispute.claims.items()}
+        claims = dispute.claims
         touched = self._touched(dispute.id_last, snapshot.id_last)
         wrong: set[str] = set()
         right: set[str] = set()

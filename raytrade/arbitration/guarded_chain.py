@@ -23,7 +23,7 @@ class GuardedChain(ChainStream):
 
     def __init__(self, stream: StreamKey, rule: StreamRule, outlet: Outlet, settings: ArbiterSettings) -> None:
         super().__init__(stream, rule, outlet, settings)
-        self._guard = Guard(self.counts) if settings.guard else None
+        self._guard = Guard(self.counts, is_loose=self._loose) if settings.guard else None
         self._changes = 0
         self._disputed_ns: Nanos = -IMAGES_REFUSED_NS
 
@@ -37,8 +37,12 @@ class GuardedChain(ChainStream):
                 guard.see(line, message, now_ns)
                 if guard.disputes or guard.undecided or guard.changes != self._changes:
                     self._settle(now_ns)
-            elif kind is Kind.SNAPSHOT and guard.undecided and not message.flags & Flag.IMAGE:
-                self._judge(message, now_ns)
+            elif kind is Kind.SNAPSHOT:
+                if not message.flags & Flag.IMAGE:
+                    self._judge(message, now_ns)
+                    guard.spoilt.discard(line)
+                elif line in guard.spoilt:
+                    return
             if guard.demoted and self._is_refused(line, message, now_ns):
                 return
         super().receive(line, message, now_ns)
@@ -77,6 +81,8 @@ class GuardedChain(ChainStream):
     def _judge(self, snapshot: Message, now_ns: Nanos) -> None:
         guard = self._guard
         assert guard is not None
+        if not guard.undecided:
+            return
         before = list(guard.demoted)
         verdict = guard.judge(snapshot)
         if verdict is not None:
@@ -180,9 +186,11 @@ class GuardedChain(ChainStream):
         """A line is lost; with the last one that is believed, those that are only suspect have to do."""
         super().receive_line_down(line, now_ns)
         guard = self._guard
-        if guard is None or not (guard.demoted or guard.disputes):
+        if guard is None:
             return
         guard.reconnect(line)
+        if not (guard.demoted or guard.disputes or guard.changes != self._changes):
+            return
         if not self._lines.is_any_up() and guard.suspects():
             for suspect in guard.suspects():
                 guard.readmit(suspect)

@@ -94,8 +94,6 @@ def draw_plan(seed: int, rng: random.Random) -> Plan:
     active_ns = rng.randint(5_000, 10_000) * MILLISECOND
     venues = tuple(_draw_venue(name, active_ns, rng) for name in VENUES)
     lies = _draw_lies(random.Random(seed), active_ns) if seed % LIES_EVERY == LIES_AT else ()
-    if lies:
-        venues = tuple(msgspec.structs.replace(venue, window_max=1) for venue in venues)
     paths = [f"{collector}/{venue}" for collector in COLLECTORS for venue in VENUES]
     return Plan(
         seed=seed,

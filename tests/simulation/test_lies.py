@@ -24,7 +24,8 @@ def _only_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(seed: int, rng: random.Random) -> Plan:
         plan = draw_plan(LIES_EVERY * seed + LIES_AT, rng)
         lies = tuple(msgspec.structs.replace(lie, amount=1.0, duration_ns=LYING_NS) for lie in plan.lies)
-        return msgspec.structs.replace(plan, faults=(), quiet=(), lies=lies, seed=seed)
+        venues = tuple(msgspec.structs.replace(venue, window_max=1) for venue in plan.venues)
+        return msgspec.structs.replace(plan, faults=(), quiet=(), lies=lies, venues=venues, seed=seed)
 
     monkeypatch.setattr(run, "draw_plan", draw)
 
@@ -69,6 +70,7 @@ def test_honest_lines_that_are_accused_are_caught(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(run, "draw_plan", honest)
     monkeypatch.setattr("raytrade.arbitration.guard.is_same", lambda one, other: one.id_last % 50 != 0)
+    monkeypatch.setattr("raytrade.arbitration.guard.claim_of", lambda message: {(0, 1): hash(message.line)})
     assert lie(0)[0].violation is not None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -256,3 +258,47 @@ def test_trouble_is_bounded_whatever_a_line_does() -> None:
     _, consumer, _ = watch(truth, a + lying + copies(truth, "c", 1000, 4000), answer_on="a")
     assert 1 <= len(doubts(consumer)) <= 2
     consumer.check()
+
+
+def windows(truth: Truth, line: str, ends: list[int], lies: range = range(0)) -> list[Arrival]:
+    """Give one line's windows that end at these ids, with a lie in those that end in `lies`."""
+    found = []
+    for id_prev, id_last in pairwise(ends):
+        event = lie_of(truth, id_prev, id_last) if id_last in lies else truth.delta(id_prev, id_last)
+        found.append(Arrival(truth.at_ns(id_last) + LATE_NS[line], line, message(event, line)))  # type: ignore[arg-type]
+    return found
+
+
+def test_where_no_two_windows_end_alike_levels_are_compared_one_by_one() -> None:
+    truth = Truth(14, 1200)
+    ends = [list(range(1000 + start, 2200, 6)) for start in (0, 2, 4)]
+    a, b, c = (
+        windows(truth, line, [1000, *at]) if at[0] > 1000 else windows(truth, line, at)
+        for line, at in zip("abc", ends, strict=True)
+    )
+    arbiter, consumer, _ = watch(truth, a + b + c)
+    assert lines_of(arbiter) == {} and not consumer.gaps
+    consumer.check()
+    lying = windows(truth, "b", [1000, *ends[1]], lies=range(1600, 2200))
+    arbiter, consumer, _ = watch(truth, a + lying + c)
+    assert "b demoted: contradicts" in arbiter.alarms(0)[NAME]
+    assert lines_of(arbiter).keys() == {"b"}
+    assert 1 <= len(doubts(consumer)) <= 3
+    consumer.check()
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_line_that_is_believed_again_is_not_believed_its_own_book(is_renewed: bool) -> None:
+    truth = Truth(15, 200)
+    lines = copies(truth, "a", 1000, 1200) + copies(truth, "b", 1000, 1200)
+    lines += copies(truth, "c", 1000, 1200, lies=range(1020, 1021))
+    at_ns = truth.at_ns(1100) + 8 * MILLISECOND
+    doubt = Gap(instrument=NAME, channel=STREAM[1], kind=GapKind.DOUBT, id_prev=1100, id_last=0, cause="as a test")
+    told = Arrival(at_ns, "a", message(doubt, "a"))
+    spoilt = Arrival(at_ns + 1, "c", message(truth.snapshot(1100, bids=(1, 1), flags=Flag.IMAGE), "c"))
+    sound = Arrival(at_ns + 2, "b", message(truth.snapshot(1100, flags=Flag.IMAGE), "b"))
+    fresh = [Arrival(truth.at_ns(1090), "c", message(truth.snapshot(1090), "c"))] if is_renewed else []
+    arbiter, out = run([book(truth, 1000, "a", -1), *lines, told, spoilt, sound, *fresh], STRICT, settings=GUARDED)
+    assert arbiter.statistics()[STREAM].in_force == ""
+    images = [each.message.line for each in out if each.message.flags & Flag.IMAGE]
+    assert images == (["c"] if is_renewed else ["b"])
