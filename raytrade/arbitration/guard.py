@@ -42,8 +42,10 @@ JUDGE_NS_MAX = 64 * SECOND
 """Between requests for a book that decides a dispute."""
 
 AND = "\n"
-UNMATCHED_MAX = 8
-"""After so many updates more that no other line cut alike than others did, windows differ: levels are compared, too."""
+UNMATCHED = 8
+"""An update that no other line cut alike counts as much as so many that one did."""
+DIFFERING, DIFFERING_MAX = 64, 256
+"""Above this count windows differ: levels are compared, too, until for long all have been alike."""
 
 
 class Demotion(msgspec.Struct):
@@ -116,6 +118,7 @@ class Guard:
         self._levels = LineLevels() if is_loose else None
         self._unmatched = 0
         self._furthest = 0
+        self._forgotten = 0
         self._judge_ns: Nanos = 0
         self._judge_wait_ns = JUDGE_NS
 
@@ -124,7 +127,7 @@ class Guard:
     def see(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Compare an update with what the first line said under its id, and with others where windows differ."""
         id_last = message.id_last
-        if self._unmatched > UNMATCHED_MAX and self._levels is not None:
+        if self._unmatched > DIFFERING and self._levels is not None:
             self._compare_levels(self._levels, line, message, now_ns)
         known = self._new.get(id_last) or self._old.get(id_last)
         if known is None:
@@ -145,7 +148,7 @@ class Guard:
         agreed = self._agreed.get(id_last)
         self._agreed[id_last] = line if agreed is None else f"{agreed}{AND}{line}"
         self._alone.pop(id_last, None)
-        if 0 < self._unmatched <= UNMATCHED_MAX:
+        if self._unmatched:
             self._unmatched -= 1
         if self.demoted:
             self._agree(line, first)
@@ -184,12 +187,15 @@ class Guard:
         return bool(doubtful)
 
     def _remember(self, message: Message) -> None:
-        if message.id_prev < self._furthest and self._unmatched <= UNMATCHED_MAX:
-            self._unmatched += 1
+        if message.id_last <= self._forgotten:
+            return  # it lags too far behind to be compared with anything
+        if message.id_prev < self._furthest:
+            self._unmatched = min(self._unmatched + UNMATCHED, DIFFERING_MAX)
         self._furthest = max(self._furthest, message.id_last)
         self._new[message.id_last] = message
         self._bytes += len(message.raw)
         if len(self._new) >= REMEMBERED_MAX or self._bytes >= REMEMBERED_BYTES_MAX:
+            self._forgotten = max(self._old, default=self._forgotten)
             self._old, self._new, self._bytes = self._new, {}, 0
             self._agreed_old, self._agreed = self._agreed, {}
 
@@ -197,7 +203,7 @@ class Guard:
         """The venue's ids run anew: nothing of before can be compared."""
         self._new, self._old, self._bytes = {}, {}, 0
         self._agreed, self._agreed_old = {}, {}
-        self._furthest = 0
+        self._furthest = self._forgotten = 0
         if self._levels is not None:
             self._levels.forget()
         self.disputes.clear()

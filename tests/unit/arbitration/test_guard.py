@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from raytrade.arbitration import Arbiter, ArbiterSettings, Rule, SnapshotWanted, StreamRule
-from raytrade.arbitration.guard import AGREEMENTS, DISPUTE_NS
+from raytrade.arbitration.guard import AGREEMENTS, DIFFERING, DIFFERING_MAX, DISPUTE_NS, REMEMBERED_MAX, Guard
+from raytrade.arbitration.stream import StreamCounts
 from raytrade.core.clock import MILLISECOND, SECOND
 from raytrade.core.events import Flag, Gap, GapKind, LineDown, LineUp
 from raytrade.core.message import Kind, decode
@@ -285,6 +286,36 @@ def test_where_no_two_windows_end_alike_levels_are_compared_one_by_one() -> None
     assert lines_of(arbiter).keys() == {"b"}
     assert 1 <= len(doubts(consumer)) <= 3
     consumer.check()
+
+
+def guard_of(truth: Truth, *runs: tuple[str, int, int]) -> Guard:
+    """Show each run of a line's updates, ``(line, start, end]``, to a guard."""
+    guard = Guard(StreamCounts(), is_loose=True)
+    for line, start, end in runs:
+        for each in copies(truth, line, start, end):
+            guard.see(line, each.message, each.now_ns)
+    return guard
+
+
+def test_a_line_that_lags_behind_what_is_remembered_does_not_make_windows_differ() -> None:
+    truth, far = Truth(16, 3000), 1000 + 2 * REMEMBERED_MAX + 100
+    guard = guard_of(truth, ("a", 1000, far), ("b", 1000, far))
+    assert guard._unmatched <= DIFFERING and not guard.disputes
+
+
+def test_levels_are_compared_no_longer_once_windows_are_alike_again() -> None:
+    truth = Truth(17, 3000)
+    guard = Guard(StreamCounts(), is_loose=True)
+    for number, each in enumerate(windows(truth, "a", list(range(1000, 1100))) + windows(truth, "b", [1000, 1099])):
+        guard.see("a" if number < 99 else "b", each.message, each.now_ns)
+    for id_last in range(1100, 1300, 2):
+        for line, ends in (("a", [id_last - 2, id_last]), ("b", [id_last - 1, id_last + 1])):
+            guard.see(line, windows(truth, line, ends)[0].message, truth.at_ns(id_last))
+    assert guard._unmatched > DIFFERING
+    for id_last in range(1301, 1301 + DIFFERING_MAX):
+        for line in "ab":
+            guard.see(line, copies(truth, line, id_last - 1, id_last)[0].message, truth.at_ns(id_last))
+    assert guard._unmatched <= DIFFERING and not guard.disputes
 
 
 @pytest.mark.parametrize("is_renewed", [False, True])
