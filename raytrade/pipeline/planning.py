@@ -12,7 +12,7 @@ from msgspec import structs
 from raytrade.actors.collector import CollectorPlan, LinePlan
 from raytrade.actors.dedup import DedupPlan
 from raytrade.actors.gateway import GatewayPlan
-from raytrade.actors.global_dedup import GlobalDedupPlan
+from raytrade.actors.global_dedup import GLOBAL_ARBITER, GlobalDedupPlan
 from raytrade.actors.options import ActorPlan
 from raytrade.actors.recorder import RecorderPlan
 from raytrade.actors.strategy import StrategyPlan
@@ -306,7 +306,8 @@ def _dedups(config: Config, places: _Places, collectors: list[str], regionals: l
         if tier is not None:
             regions = regions_of(regionals, shard)
             more = {"regions": regions, "region_label": tier.label, "primary": tier.primary}
-            plan = GlobalDedupPlan(**structs.asdict(plan) | more | {"collectors": list(regions)})
+            more |= {"collectors": list(regions), "arbiter": GLOBAL_ARBITER}
+            plan = GlobalDedupPlan(**structs.asdict(plan) | more)
         placements += _spread(places, plan, bases, fitting, f"{config.name}/{shard}")
     return placements
 
