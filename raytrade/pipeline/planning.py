@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -305,7 +306,7 @@ def _dedups(config: Config, places: _Places, collectors: list[str], regionals: l
         plan = structs.replace(_dedup_plan(config, shard), collectors=collectors)
         if tier is not None:
             regions = regions_of(regionals, shard)
-            more = {"regions": regions, "region_label": tier.label, "primary": tier.primary}
+            more: dict[str, Any] = {"regions": regions, "region_label": tier.label, "primary": tier.primary}
             more |= {"collectors": list(regions), "arbiter": GLOBAL_ARBITER}
             plan = GlobalDedupPlan(**structs.asdict(plan) | more)
         placements += _spread(places, plan, bases, fitting, f"{config.name}/{shard}")
