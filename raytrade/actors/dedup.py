@@ -14,30 +14,23 @@ import ray
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
 from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
-from raytrade.arbitration.crossing import CROSSED_NS, CrossWatch
-from raytrade.arbitration.disagreement import Disagreements
-from raytrade.arbitration.silence import REVIEW_NS, SilenceWatch
+from raytrade.arbitration.crossing import CROSSED_NS
 from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
-from raytrade.core.book import BookState, L2Book
-from raytrade.core.clock import MILLISECOND, Nanos
-from raytrade.core.events import Channel, Gap, LineDown, LineUp, Stalled
+from raytrade.core.clock import Nanos
+from raytrade.core.events import Channel
 from raytrade.core.incidents import Incident
 from raytrade.core.instrument import Filter
-from raytrade.core.members import DELTA, LINE_DOWN, LINE_UP, SNAPSHOT
-from raytrade.core.message import Kind, Message, decode, encode, join, parse
+from raytrade.core.message import join
 from raytrade.core.metrics import Histogram
-from raytrade.core.rendezvous import ranked
 from raytrade.errors import PipelineError
 from raytrade.links.lanes import open_lane
-from raytrade.links.line_books import checked_image
 from raytrade.links.opening import OpenLink, read_wish, reader_of
 from raytrade.links.publisher import Publisher
+from raytrade.links.shard import Shard
 from raytrade.links.writer import LinkSettings
 from raytrade.rules import rule_of
 
-UNBOOKED_MAX = 256
-UNBOOKED_NS = 50 * MILLISECOND
 LINE_NUMBERS = tuple(name for name in LineCounts.__struct_fields__ if name != "lead")
 STREAM_NUMBERS = tuple(name for name in StreamCounts.__struct_fields__ if name != "lines")
 STREAMS_AT_ONCE = 20
@@ -75,21 +68,11 @@ class Dedup:
     def __init__(self, plan: DedupPlan) -> None:
         self.plan = plan
         settings = msgspec.structs.replace(plan.arbiter, guard=self.follows_lines)
-        self._arbiter = Arbiter(plan.name, rule_of, settings)
-        self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._images, self._wake)
-        self._books: dict[str, L2Book] = {}
-        self._unbooked: list[Message] = []
-        self._booked_ns: Nanos = 0
-        self._up: dict[str, Message] = {}
-        self._lines_of: dict[str, dict[str, Message]] = {}
-        self._unheard: dict[str, tuple[str, Message]] = {}
-        self._asked: dict[str, int] = {}
+        crossed_ns = plan.crossed_ns if self.follows_lines else 0
+        self._shard = Shard(plan.name, Arbiter(plan.name, rule_of, settings), rule_of, crossed_ns)
+        self._publisher = Publisher(secrets.randbits(62) | 1, plan.links, self._shard.images, self._wake)
         self._arrivals = ArrivalLog(plan.name, secrets.randbits(62) | 1) if plan.arrivals else None
         self._refused: dict[str, str] = {}
-        self._silence = SilenceWatch()
-        self._disagreements = Disagreements()
-        self._crossings = CrossWatch(plan.crossed_ns if self.follows_lines else 0)
-        self._reviewed_ns: Nanos = 0
         self._thread = MachineThread(plan.name, self._tick, busy_poll=plan.busy_poll)
         template = OpenLink(
             link=0, reader=plan.name, shard=plan.shard, replay=self.follows_lines, same_node=plan.same_node
@@ -101,111 +84,42 @@ class Dedup:
     # On the machine thread.
 
     def _tick(self, now_ns: Nanos) -> Nanos | None:
+        shard = self._shard
         self._upstreams.tick(now_ns)
-        if self._unheard:
-            self._hear_resumed(now_ns)
-        due_ns = self._arbiter.deadline_ns()
-        if due_ns is not None and now_ns >= due_ns:
-            self._arbiter.receive_timeout(now_ns)
+        shard.resume(self._upstreams.resumed, now_ns)
+        shard.advance(now_ns)
         self._give_out(now_ns)
-        if now_ns - self._reviewed_ns >= REVIEW_NS:
-            self._reviewed_ns = now_ns
-            self._watch_silence(now_ns)
-            self._watch_lines(now_ns)
-            self._watch_crossings(now_ns)
         self._publisher.pump(now_ns)
         for note in self._publisher.notes():
             _log.warning("%s: %s", self.plan.name, note)
-        if len(self._unbooked) >= UNBOOKED_MAX or now_ns - self._booked_ns >= UNBOOKED_NS:
-            self._booked_ns = now_ns
-            self._keep_books()
+        shard.settle(now_ns)
+        for incident, ts_ns, fields in shard.notes():
+            self._upstreams.incidents.note(incident, ts_ns, **fields)
         if self._arrivals is not None:
             self._arrivals.cut(now_ns)
-        due = [at for at in (self._arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
+        due = [at for at in (shard.arbiter.deadline_ns(), self._publisher.due_ns()) if at is not None]
         return min(due) if due else None
-
-    def _watch_lines(self, now_ns: Nanos) -> None:
-        """Note which lines contradict others, and what that has changed."""
-        incidents, streams = self._upstreams.incidents, self._arbiter.statistics()
-        for found in self._disagreements.review(streams, now_ns):
-            said: dict[str, Any] = {"line": found.line, "instrument": found.instrument, "count": found.count}
-            incidents.note(Incident.LINE_DISAGREES, now_ns, **said)
-        for change in self._disagreements.changes(streams):
-            merged = change.in_force or "the venue's own class"
-            incidents.note(Incident.MERGE_CHANGED, now_ns, instrument=change.instrument, merged=merged)
-
-    def _watch_crossings(self, now_ns: Nanos) -> None:
-        for found in self._crossings.review(self._books, now_ns):
-            said: dict[str, Any] = {"instrument": found.instrument, "line": found.message.line, "cause": found.cause}
-            self._upstreams.incidents.note(Incident.BOOK_CROSSED, now_ns, **said)
-            self._arbiter.blame(found.message, found.cause, now_ns)
-
-    def _watch_silence(self, now_ns: Nanos) -> None:
-        """Tell consumers of lines that say nothing while others flow; for the arbiter such a line is as it was."""
-        lines = {line: message.instrument for lines in self._lines_of.values() for line, message in lines.items()}
-        for word in self._silence.review(self._arbiter.statistics(), lines.keys(), now_ns):
-            venue = lines[word.line]
-            cause = f"silent for {word.silent_ns // MILLISECOND} ms while other lines flow"
-            down = LineDown(venue=venue, cause=cause, ts_recv_ns=now_ns)
-            event = down if word.is_silent else LineUp(venue=venue, ts_recv_ns=now_ns)
-            message = parse(encode(event, word.line))
-            self._publisher.append([message])
-            self._unbooked.append(message)
 
     def _take(self, collector: str, data: bytes) -> None:
         now_ns = self._thread.clock.now_ns()
-        receive = self._arbiter.receive
         messages = self._upstreams.receive(collector, data, now_ns)
         if self._arrivals is not None and messages:
             self._arrivals.note(messages, now_ns)
-        for message in messages:
-            kind = message.kind
-            if kind is LINE_UP or kind is LINE_DOWN:
-                self._note_line(collector, message)
-            elif self._unheard and message.line in self._unheard:
-                self._hear(message.line, now_ns)
-            receive(message.line, message, now_ns)
-
-    def _note_line(self, collector: str, message: Message) -> None:
-        lines = self._lines_of.setdefault(collector, {})
-        self._unheard.pop(message.line, None)
-        if message.kind is Kind.LINE_UP:
-            lines[message.line] = message
-        else:
-            lines.pop(message.line, None)
-
-    def _hear(self, line: str, now_ns: Nanos) -> None:
-        """A line that was lost with its link is there again."""
-        collector, line_up = self._unheard.pop(line)
-        self._note_line(collector, line_up)
-        self._arbiter.receive(line, line_up, now_ns)
-
-    def _hear_resumed(self, now_ns: Nanos) -> None:
-        """A link that goes on where it was brings word of every change, so its lines are as they were: up."""
-        resumed = self._upstreams.resumed()
-        for line in [line for line, (collector, _) in self._unheard.items() if collector in resumed]:
-            self._hear(line, now_ns)
+        self._shard.receive(collector, messages, now_ns)
 
     def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
-        """Without its link a collector's lines are as good as down, until one is heard of again."""
-        if is_up:
-            return
-        for line, line_up in self._lines_of.pop(collector, {}).items():
-            self._unheard[line] = (collector, line_up)
-            down = LineDown(venue=line_up.instrument, cause=f"no link to {collector}", ts_recv_ns=now_ns)
-            message = parse(encode(down, line))
+        if not is_up:
+            words = self._shard.lose(collector, now_ns)
             if self._arrivals is not None:
-                self._arrivals.note([message], now_ns)
-            self._arbiter.receive(line, message, now_ns)
+                self._arrivals.note(words, now_ns)
 
     def _give_out(self, now_ns: Nanos) -> None:
-        messages = self._arbiter.output()
+        messages = self._shard.output()
         if messages:
             self._publisher.append(messages)
-            self._unbooked += messages
             if self._arrivals is not None:
                 self._arrivals.give(messages)
-        for wanted in self._arbiter.commands():
+        for wanted in self._shard.arbiter.commands():
             self._request_snapshot(wanted.instrument, wanted.reason, now_ns)
 
     def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
@@ -215,11 +129,9 @@ class Dedup:
         """
         if rule_of(instrument, Channel.BOOK).in_band:
             self._upstreams.request_images({instrument}, now_ns)
-        collectors = ranked(instrument, self._upstreams.up())
+        collectors = self._shard.whom_to_ask(instrument, self._upstreams.up())
         if collectors:
-            attempt = self._asked[instrument] = self._asked.get(instrument, -1) + 1
-            first = attempt % len(collectors)
-            self._ask(instrument, reason, collectors[first:] + collectors[:first])
+            self._ask(instrument, reason, collectors)
 
     def _ask(self, instrument: str, reason: str, collectors: list[str]) -> None:
         """Ask the first; one without a line for it, or with its budget spent, says no, and the next is asked."""
@@ -245,58 +157,6 @@ class Dedup:
         else:
             self._refused[instrument] = "no collector can ask for a book now: no line, or the request budget is spent"
 
-    def _keep_books(self) -> None:
-        """Apply what went out to the books that images are made of: after sending, and many at a time.
-
-        An image is only made after this, so the books may be late; one at a time the work costs several times more.
-        """
-        messages, self._unbooked = self._unbooked, []
-        for message in messages:
-            match kind := message.kind:
-                case _ if kind is DELTA or kind is SNAPSHOT:
-                    book = self._book(message.instrument)
-                    book.take(message)
-                    self._crossings.follow(book, message)
-                case Kind.GAP | Kind.STALLED:
-                    self._note(message)
-                    if message.channel is Channel.BOOK:
-                        self._book(message.instrument).invalidate()
-                case Kind.RESYNCED:
-                    self._note(message)
-                    if message.channel is Channel.BOOK:
-                        self._book(message.instrument).revalidate()
-                case Kind.LINE_UP:
-                    self._up[message.line] = message
-                case Kind.LINE_DOWN:
-                    self._up.pop(message.line, None)
-
-    def _note(self, message: Message) -> None:
-        incidents, now_ns = self._upstreams.incidents, message.ts_recv_ns
-        stream = {"instrument": message.instrument, "channel": message.channel.name.lower()}
-        match decode(message):
-            case Gap() as gap:
-                ids = {"id_prev": gap.id_prev, "id_last": gap.id_last, "lines_up": len(gap.lines)}
-                incidents.note(Incident.GAP, now_ns, **stream, kind=gap.kind.name.lower(), cause=gap.cause, **ids)
-            case Stalled(cause=cause):
-                incidents.note(Incident.STALLED, now_ns, **stream, cause=cause)
-            case _:
-                incidents.note(Incident.RESYNCED, now_ns, **stream, id_last=message.id_last)
-
-    def _book(self, instrument: str) -> L2Book:
-        book = self._books.get(instrument)
-        if book is None:
-            book = self._books[instrument] = L2Book(instrument)
-        return book
-
-    def _images(self, wanted: Filter) -> list[Message]:
-        self._keep_books()
-        images = list(self._up.values())
-        for instrument, book in self._books.items():
-            if book.state is BookState.LIVE and wanted.accepts(instrument, Channel.BOOK):
-                rule = rule_of(instrument, Channel.BOOK)
-                images.append(parse(encode(checked_image(book, rule), self.plan.name)))
-        return images
-
     def _arrivals_since(self, incarnation: int, number: int) -> list[bytes]:
         if self._arrivals is None:
             return []
@@ -311,7 +171,7 @@ class Dedup:
         return self._publisher.writer_id
 
     def _status(self) -> dict[str, Any]:
-        streams = self._arbiter.statistics()
+        streams = self._shard.arbiter.statistics()
         return {
             **self._head(),
             "streams": {_text_of(key): msgspec.to_builtins(counts) for key, counts in streams.items()},
@@ -320,7 +180,7 @@ class Dedup:
 
     def _add_counters(self, keys: list[StreamKey], found: dict[str, Any], leads: dict[str, Histogram]) -> None:
         """Add the plain numbers of some streams, and the leads of their lines."""
-        streams = self._arbiter.statistics()
+        streams = self._shard.arbiter.statistics()
         for key in keys:
             counts = streams[key]
             found["streams"][_text_of(key)] = {field: getattr(counts, field) for field in STREAM_NUMBERS}
@@ -340,10 +200,9 @@ class Dedup:
             "up": sorted(self._upstreams.up()),
             "problems": self._upstreams.problems()
             | self._refused
-            | self._crossings.alarms(now_ns)
-            | self._arbiter.alarms(now_ns)
+            | self._shard.alarms(now_ns)
             | self._publisher.problems(),
-            "silent": self._silence.silent,
+            "silent": self._shard.silent(),
             "upstreams": msgspec.to_builtins(self._upstreams.statistics()),
             "links": msgspec.to_builtins(self._publisher.statistics()),
             "lanes": self._publisher.lanes(),
@@ -353,14 +212,9 @@ class Dedup:
         }
 
     def _readiness(self) -> dict[str, list[str]]:
-        self._keep_books()
-        return {
-            "up": self._upstreams.up(),
-            "lines": [line for lines in self._lines_of.values() for line in lines]
-            if self.follows_lines
-            else [*self._up],
-            "live": [name for name, book in self._books.items() if book.state is BookState.LIVE],
-        }
+        live = self._shard.live()
+        lines = self._shard.lines() if self.follows_lines else [*self._shard.up]
+        return {"up": self._upstreams.up(), "lines": lines, "live": live}
 
     # Called by Ray.
 
@@ -391,7 +245,7 @@ class Dedup:
 
     def images(self, filters: list[str]) -> bytes:
         """Give the state of the wanted streams as messages."""
-        return bytes(self._thread.call(lambda: join(self._images(Filter(*filters)))))
+        return bytes(self._thread.call(lambda: join(self._shard.images(Filter(*filters)))))
 
     def status(self) -> dict[str, Any]:
         """Give the state of streams, lines and links."""
@@ -400,7 +254,7 @@ class Dedup:
     def counters(self) -> dict[str, Any]:
         """Give the status without what each line gave to each stream, in slices: cheap enough for once a second."""
         found = {**self._thread.call(self._head), "streams": {}, "lines": {}}
-        keys = self._thread.call(lambda: list(self._arbiter.statistics()))
+        keys = self._thread.call(lambda: list(self._shard.arbiter.statistics()))
         leads: dict[str, Histogram] = {}
         for start in range(0, len(keys), STREAMS_AT_ONCE):
             self._thread.call(self._add_counters, keys[start : start + STREAMS_AT_ONCE], found, leads)
@@ -414,7 +268,7 @@ class Dedup:
 
     def _is_drained(self) -> bool:
         self._give_out(self._thread.clock.now_ns())
-        return self._publisher.is_drained() and not self._arbiter.is_holding()
+        return self._publisher.is_drained() and not self._shard.arbiter.is_holding()
 
 
 def _text_of(key: StreamKey) -> str:

@@ -52,7 +52,7 @@ class GlobalDedup(Dedup):
     def _look(self, now_ns: Nanos) -> None:
         """Decide who sends and who tells."""
         self._looked_ns = now_ns
-        streams = self._arbiter.statistics()
+        streams = self._shard.arbiter.statistics()
         positions = {key: counts.last_id or 0 for key, counts in streams.items()}
         digests = self._payloads.review(positions, self._upstreams.up(), now_ns)
         if digests != self._digests:
@@ -71,14 +71,14 @@ class GlobalDedup(Dedup):
             if message.kind is Kind.GAP:
                 self._payloads.miss(collector, message.stream, message.id_last, self._upstreams.up(), now_ns)
                 self._looked_ns = 0
-            self._arbiter.receive(collector, message, now_ns)
+            self._shard.arbiter.receive(collector, message, now_ns)
 
     def _change(self, collector: str, is_up: bool, now_ns: Nanos) -> None:
         """Who only tells what there is, is none of the arbiter's lines."""
         if not is_up:
-            self._arbiter.receive_line_down(collector, now_ns)
+            self._shard.arbiter.receive_line_down(collector, now_ns)
         elif collector not in self._digests:
-            self._arbiter.receive_line_up(collector, now_ns)
+            self._shard.arbiter.receive_line_up(collector, now_ns)
 
     def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
         self._upstreams.request_images({instrument}, now_ns)

@@ -397,7 +397,8 @@ class ChainStream:
     def _tell_hole(self, end: int, now_ns: Nanos) -> None:
         """After a gap: another hole before the stream is whole again."""
         if self._gap_open and self.position is not None and end > (self._told or 0):
-            self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
+            cause = "no line delivered it" if self._covered else "no line was up"
+            self._emit_gap(GapKind.VENUE, end, cause, now_ns)
 
     def _receive_snapshot(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & IMAGE:
@@ -415,10 +416,7 @@ class ChainStream:
         elif message.id_last == self.position:
             self._resume(now_ns)
         else:
-            end = self._hole_end((line, message))
-            told = min(end, track.position) if track.position > (self.position or 0) else end
-            self._emit_gap(GapKind.VENUE, told, "no line was up", now_ns)
-            self._synced, self._ahead = False, None
+            self._gap_open, self._synced, self._ahead = True, False, None
             self._hole.close()
             if not self._adopt(line, message, now_ns):
                 self._requests.ask(now_ns, "gap")

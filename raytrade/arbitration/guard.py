@@ -103,7 +103,7 @@ class Guard:
         self.undecided: deque[Dispute] = deque(maxlen=DISPUTES_MAX)
         """What suspects and others said lately that a book of the venue's may decide."""
         self.spoilt: set[str] = set()
-        """Lines whose own book holds what they were demoted for, until the venue sends them a new one."""
+        """Lines whose own book holds what they were blamed for, until the venue sends them a new one."""
         self.changes = 0
         """How often a line was demoted or believed again."""
         self._counts = counts

@@ -106,11 +106,16 @@ class GuardedChain(ChainStream):
             self.doubt(f"{' and '.join(verdict.lines)}: {verdict.cause}", now_ns)
 
     def blame(self, message: Message, cause: str, now_ns: Nanos) -> None:
-        """The book is wrong: doubt it, and demote whose message made it so, if no other line said the same."""
+        """The book is wrong: doubt it, and demote whose message made it so, if no other line said the same.
+
+        If others did, the book that each line carries is as wrong as this one, until the venue sends it a new one.
+        """
         guard, up = self._guard, self._lines.up()
         if guard is not None and message.line in up and len(up) > 1 and not guard.is_agreed(message.id_last):
             self._apply(guard.blame(message.line, cause), now_ns)
             self._tell_class()
+        elif guard is not None:
+            guard.spoilt.update(self.counts.lines)
         if self._synced:
             self.doubt(cause, now_ns)
 

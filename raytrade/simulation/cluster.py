@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from raytrade.arbitration import ArbiterSettings
+from raytrade.arbitration import Arbiter, ArbiterSettings
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.events import Channel
 from raytrade.links.policy import Policy
@@ -16,7 +16,7 @@ from raytrade.simulation.actor import Actor
 from raytrade.simulation.checks import Checker, Subject
 from raytrade.simulation.collector import SimCollector
 from raytrade.simulation.consumers import SimDisk, SimRecorder, SimStrategy
-from raytrade.simulation.dedup import SimDedup, new_arbiter
+from raytrade.simulation.dedup import SimDedup, WatchedArbiter
 from raytrade.simulation.dialects import (
     BinanceDialect,
     CoinbaseDialect,
@@ -119,10 +119,10 @@ class Cluster:
         return collector
 
     def _dedup(self, name: str) -> SimDedup:
-        arbiter = new_arbiter(name, msgspec.structs.replace(self._arbiters, guard=True))
+        watch = ArbiterWatch(name, self._checker.fail, Sees())
+        watch.liars = self._checker.lies.liars
+        arbiter = WatchedArbiter(name, msgspec.structs.replace(self._arbiters, guard=True), watch)
         dedup = SimDedup(name, self._world, self.network, list(COLLECTORS), self._links, arbiter)
-        dedup.watch = ArbiterWatch(name, self._checker.fail, Sees())
-        dedup.watch.liars = self._checker.lies.liars
         dedup.on_image = self._checker.live
         return dedup
 
@@ -135,7 +135,7 @@ class Cluster:
         return strategy
 
     def _recorder(self, name: str) -> SimRecorder:
-        arbiter, fail = new_arbiter(name, self._arbiters), self._checker.fail
+        arbiter, fail = Arbiter(name, simulated_rule, self._arbiters), self._checker.fail
         recorder = SimRecorder(name, self._world, self.network, list(DEDUPS), arbiter, self.disk, fail)
         recorder.watch.on_gap = partial(self._checker.told_gap, name)
         return recorder

@@ -44,6 +44,8 @@ class Injector:
             case "rest":
                 self._set_rest(fault.target, True)
                 self._world.after(fault.duration_ns, self._set_rest, fault.target, False)
+            case "crossing":
+                self._cluster.venues[fault.target.partition("/")[2]].cross()
             case _:
                 self._start_at_lines(fault)
 
@@ -96,14 +98,16 @@ class Injector:
 
     # Lines.
 
-    def _lines(self, target: str) -> list[str]:
+    @staticmethod
+    def lines(target: str) -> list[str]:
+        """Give the lines that a fault hits."""
         collector, _, venue = target.partition("/")
         collectors = COLLECTORS if collector == ANY_LINE else (collector,)
         venues = VENUES if venue == ANY_LINE else (venue,)
         return [f"{each}/{of}" for each in collectors for of in venues]
 
     def _start_at_lines(self, fault: Fault) -> None:
-        for name in self._lines(fault.target):
+        for name in self.lines(fault.target):
             path = self._cluster.paths[name]
             match fault.kind:
                 case "cut":

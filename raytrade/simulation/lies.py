@@ -1,5 +1,7 @@
 """Lies: a line on which a frame of the venue says something that the venue never said; and what may come of it.
 
+Or the venue itself says to everybody what is not so: that its book is crossed.
+
 Only books whose ids are the venue's own are lied about: there, what two lines say can be held against each other.
 """
 
@@ -11,14 +13,27 @@ from collections.abc import Callable
 
 import msgspec
 
+from raytrade.arbitration.crossing import CROSSED_NS
 from raytrade.arbitration.guard import DISPUTE_NS
 from raytrade.core.clock import SECOND, Nanos
 from raytrade.core.events import BookDelta
-from raytrade.simulation.market import PRICE_SCALE, SIZE_SCALE, Market, Row
+from raytrade.simulation.market import (
+    MID_TICKS,
+    PRICE_SCALE,
+    REACH_TICKS,
+    SIZE_SCALE,
+    Market,
+    Row,
+    price_text,
+    size_text,
+)
 
 LYING_VENUES = ("binance-spot", "hitbtc-v2")
 WRONG_NS_MAX = DISPUTE_NS + SECOND
 """How long a book may be wrong and not know it, from when an honest copy of the lie came in, with the ways to it."""
+
+CROSSING = MID_TICKS + REACH_TICKS + 1, 1_000
+"""A bid above all asks there can be."""
 
 IsCalm = Callable[[tuple[str, ...], Nanos, Nanos], bool]
 
@@ -45,12 +60,26 @@ def falsified(text: str, rng: random.Random) -> str | None:
     return json.dumps(frame)
 
 
+def crossed(text: str) -> str | None:
+    """Give the frame with a bid that crosses the book; None if it is no update of a book."""
+    frame = json.loads(text)
+    price, size = price_text(CROSSING[0]), size_text(CROSSING[1])
+    if frame.get("data", {}).get("e") == "depthUpdate":
+        frame["data"]["b"].append([price, size])
+    elif frame.get("method") == "updateOrderbook":
+        frame["params"]["bid"].append({"price": price, "size": size})
+    else:
+        return None
+    return json.dumps(frame)
+
+
 class Lie(msgspec.Struct, frozen=True):
-    """What a line's machine was made to say under an id, and when."""
+    """What a line's machine was made to say under an id, and when; `is_crossing`: the venue told it to everybody."""
 
     line: str
     id_last: int
     ts_ns: Nanos
+    is_crossing: bool
 
 
 class Lies:
@@ -79,7 +108,8 @@ class Lies:
         if line in self.liars and not _is_true(delta, market):
             if not self.is_believed(delta.instrument, line):
                 return
-            self.told.setdefault(delta.instrument, []).append(Lie(line, delta.id_last, now_ns))
+            lie = Lie(line, delta.id_last, now_ns, CROSSING in _rows(delta, delta.bids))
+            self.told.setdefault(delta.instrument, []).append(lie)
         elif line not in self.liars:
             self.honest.setdefault((delta.instrument, delta.id_last), []).append((now_ns, line))
 
@@ -92,8 +122,15 @@ class Lies:
         return False
 
     def exposed_ns(self, who: str, instrument: str, lie: Lie) -> Nanos | None:
-        """Give when the lie and an honest copy were on ways to all dedups, and on to `who`, that no fault touched."""
+        """Give when the lie and an honest copy were on ways to all dedups, and on to `who`, that no fault touched.
+
+        A crossed book needs no other copy, only its time.
+        """
         ways = [self._way(lie.line, dedup, who) for dedup in self._dedups]
+        if lie.is_crossing:
+            exposed_ns = lie.ts_ns + CROSSED_NS
+            span = (lie.ts_ns - SECOND, exposed_ns + WRONG_NS_MAX)
+            return exposed_ns if all(self._is_calm(way, *span) for way in ways) else None
         for at_ns, line in self.honest.get((instrument, lie.id_last), ()):
             exposed_ns = max(at_ns, lie.ts_ns)
             span = (min(at_ns, lie.ts_ns) - SECOND, exposed_ns + WRONG_NS_MAX)
@@ -113,7 +150,8 @@ class Lies:
             (instrument, lie)
             for instrument, lies in self.told.items()
             for lie in lies
-            if (instrument, lie.line) not in self.accused and self.exposed_ns("", instrument, lie) is not None
+            if not lie.is_crossing and (instrument, lie.line) not in self.accused
+            if self.exposed_ns("", instrument, lie) is not None
         ]
 
 

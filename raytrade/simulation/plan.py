@@ -37,6 +37,8 @@ FAULTS_MIN = 5
 FAULTS_MAX = 10
 LIES_EVERY, LIES_AT = 6, 2
 """One seed in so many has a line that lies, told by the seed itself: all the others are what they always were."""
+CROSSING_AT = 5
+"""And one in so many has a venue whose book is crossed."""
 SPILLS = ((4_000, 0), (4_000, 40_000), (40_000, 10_000_000))
 """Bytes that may wait at the recorder, in memory and on disk."""
 ANY_LINE = "*"
@@ -93,7 +95,7 @@ def draw_plan(seed: int, rng: random.Random) -> Plan:
     """Draw what a seed means."""
     active_ns = rng.randint(5_000, 10_000) * MILLISECOND
     venues = tuple(_draw_venue(name, active_ns, rng) for name in VENUES)
-    lies = _draw_lies(random.Random(seed), active_ns) if seed % LIES_EVERY == LIES_AT else ()
+    lies = _draw_lies(seed, active_ns)
     paths = [f"{collector}/{venue}" for collector in COLLECTORS for venue in VENUES]
     return Plan(
         seed=seed,
@@ -112,8 +114,14 @@ def draw_plan(seed: int, rng: random.Random) -> Plan:
     )
 
 
-def _draw_lies(rng: random.Random, active_ns: Nanos) -> tuple[Fault, ...]:
-    """Draw one line that lies: once in a while or always, for a while or to the end of the faults."""
+def _draw_lies(seed: int, active_ns: Nanos) -> tuple[Fault, ...]:
+    """Draw a line that lies, once in a while or always, for a while or to the end of the faults; or a crossed book."""
+    rng = random.Random(seed)
+    if seed % LIES_EVERY == CROSSING_AT:
+        start_ns = rng.randint(SECOND // 2, active_ns - SECOND)
+        return (Fault(kind="crossing", target=f"{ANY_LINE}/{rng.choice(LYING_VENUES)}", start_ns=start_ns),)
+    if seed % LIES_EVERY != LIES_AT:
+        return ()
     start_ns = rng.randint(SECOND // 2, active_ns - 2 * SECOND)
     duration_ns = rng.choice((300 * MILLISECOND, SECOND, active_ns - start_ns))
     target = f"{rng.choice(COLLECTORS)}/{rng.choice(LYING_VENUES)}"

@@ -102,7 +102,8 @@ class Simulation:
         world = self.world
         self.cluster.start()
         self.injector.plan(self.plan.faults)
-        self.checker.lies.liars.update(lie.target for lie in self.plan.lies)
+        for lie in self.plan.lies:
+            self.checker.lies.liars.update(self.injector.lines(lie.target))
         self.injector.plan(self.plan.lies)
         for plan in self.plan.venues:
             world.after(WARM_UP_NS, self._change, plan)
@@ -182,7 +183,7 @@ class Simulation:
                 self._check_ring(actor)
             case SimDedup():
                 self._check_ring(actor)
-                actor.arbiter.validate()
+                actor.shard.arbiter.validate()
                 self._hear_accusations(actor)
             case SimStrategy():
                 actor.engine.validate()
@@ -194,7 +195,7 @@ class Simulation:
                 pass
 
     def _hear_accusations(self, dedup: SimDedup) -> None:
-        for (instrument, channel), counts in dedup.arbiter.statistics().items():
+        for (instrument, channel), counts in dedup.shard.arbiter.statistics().items():
             if channel is Channel.BOOK and simulated_rule(instrument, channel).rule in CHAINED:
                 for line, part in counts.lines.items():
                     if part.disagreements:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.simulation.dialects import Dialect
-from raytrade.simulation.lies import falsified
+from raytrade.simulation.lies import crossed, falsified
 from raytrade.simulation.market import Market
 from raytrade.simulation.world import World
 
@@ -22,6 +22,7 @@ class Connection:
         self.dialect = dialect
         self.line = line
         self.is_open = True
+        self.must_cross = False
         self.on_frame = on_frame
         self._on_close = on_close
 
@@ -114,7 +115,15 @@ class SimVenue:
     def _send(self, connection: Connection, texts: list[str]) -> None:
         for text in texts:
             self.frames += 1
-            connection.line.carry(connection, text)
+            wrong = crossed(text) if connection.must_cross else None
+            if wrong is not None:
+                connection.must_cross = False
+            connection.line.carry(connection, wrong or text)
+
+    def cross(self) -> None:
+        """Tell everybody, with the next change, of a bid above all asks, and never again of it."""
+        for connection in self._connections:
+            connection.must_cross = True
 
     def _tell(self, texts_of: Callable[[Dialect], list[str]]) -> None:
         for connection in self._connections:

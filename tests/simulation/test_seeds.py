@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from raytrade.arbitration.chain import ChainStream
+from raytrade.arbitration.crossing import CrossWatch
 from raytrade.arbitration.newest import NewestStream
 from raytrade.arbitration.state_chain import StateChain
 from raytrade.arbitration.stream import Outlet
@@ -188,6 +189,11 @@ def test_a_link_that_never_comes_back_is_caught(monkeypatch: pytest.MonkeyPatch)
         return lambda self, now_ns: self.counts.openings == 0 and original(self, now_ns)
 
     plant(monkeypatch, LinkReader, "must_open", make)
+    assert is_caught()
+
+
+def test_a_crossed_book_that_nobody_minds_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, CrossWatch, "review", lambda _original: lambda _self, _books, _now_ns: [])
     assert is_caught()
 
 

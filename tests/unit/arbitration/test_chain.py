@@ -275,6 +275,26 @@ def test_a_stalled_replica_is_a_line_that_is_down() -> None:
     assert kinds(out) == [Kind.SNAPSHOT, Kind.STALLED, Kind.RESYNCED]
 
 
+def test_after_an_outage_a_book_waits_a_moment_for_what_the_other_replica_has_of_the_hole() -> None:
+    truth = Truth(18, 60)
+    stalled = Stalled(instrument=NAME, channel=Channel.BOOK, cause="all lines are down")
+    arriving = [image(truth, 1000), *steps(truth, 1000, 1020), *steps(truth, 1000, 1020, "b")]
+    arriving += [note(truth.at_ns(1021), line, stalled) for line in "ab"]
+    back_ns = truth.at_ns(1030)
+    for delay_ns, line, end in ((0, "a", 1025), (MILLISECOND, "b", 1024)):
+        gap = Gap(instrument=NAME, channel=Channel.BOOK, kind=GapKind.VENUE, id_prev=1020, id_last=end, cause="?")
+        copies = [each._replace(now_ns=back_ns + delay_ns) for each in steps(truth, end, 1025, line)]
+        flagged = [each._replace(message=each.message.flagged(Flag.UNAPPLIED)) for each in copies]
+        book = image(truth, 1025, line, back_ns + delay_ns)
+        arriving += [note(back_ns + delay_ns, line, gap), *flagged, book, *steps(truth, 1025, 1060, line, delay_ns)]
+    consumer = Consumer(truth)
+    run(arriving, STRICT, consumer)
+    (told,) = [decode(each) for each in consumer.gaps]
+    assert isinstance(told, Gap)
+    assert (told.id_prev, told.id_last, told.cause) == (1020, 1024, "no line was up")
+    assert same(consumer.book, truth.book(1060))
+
+
 def test_the_gap_of_one_replica_is_healed_by_the_other() -> None:
     truth = Truth(19, 60)
     gap = Gap(instrument=NAME, channel=Channel.BOOK, kind=GapKind.VENUE, id_prev=1020, id_last=1025, cause="?")

@@ -125,6 +125,19 @@ def test_what_two_lines_say_demotes_neither() -> None:
     assert place.arbiter.statistics()[STREAM].in_force == ""
 
 
+def test_after_a_crossing_that_all_lines_said_only_the_venues_own_book_counts() -> None:
+    place = Place(StreamRule(Rule.STRICT, contiguous=True, in_band=True))
+    place.give("a", snapshot(1), delta(2, 102, 1))
+    place.give("b", snapshot(1), delta(2, 102, 1))
+    place.pass_time(START_NS + CROSSED_NS + 2 * STEP_NS)
+    assert len(place.doubts()) == 1
+    place.give("b", snapshot(2, 102, Flag.IMAGE))
+    place.give("a", snapshot(2, 102, Flag.IMAGE))
+    assert place.books[NAME].top() is None
+    place.give("a", snapshot(2))
+    assert place.books[NAME].top() is not None and not place.books[NAME].is_crossed()
+
+
 def test_a_book_that_the_venue_itself_sends_crossed_is_its_market() -> None:
     place = Place(LOOSE, lambda number: snapshot(number, 103))
     place.give("a", snapshot(1))
