@@ -200,9 +200,11 @@ class Collector:
         self._pump()
         return self._publisher.writer_id
 
-    async def _request_snapshot(self, instrument: str) -> bool:
+    async def _request_snapshot(self, instrument: str, wanted: str) -> bool:
         venue, symbol = split_instrument(instrument)
-        for line in self._lines.values():
+        for name, line in self._lines.items():
+            if wanted not in ("", name):
+                continue
             symbols = {subscription.symbol for subscription in line.machine.endpoint.subscriptions}
             if line.machine.venue == venue and symbol in symbols and line.status.is_up:
                 budget, weight = self._budgets[venue], find_venue(venue).limits.snapshot_weight
@@ -292,12 +294,12 @@ class Collector:
             raise
         return int(self._on_loop(self._open(opening, reader)))
 
-    def request_snapshot(self, instrument: str) -> bool:
-        """Ask the venue for a fresh book; it goes out to all readers.
+    def request_snapshot(self, instrument: str, line: str = "") -> bool:
+        """Ask the venue for a fresh book, on any line or on one; it goes out to all readers.
 
         False if no line is up for it, or the budget of the venue is spent: another collector may do better.
         """
-        return bool(self._on_loop(self._request_snapshot(instrument)))
+        return bool(self._on_loop(self._request_snapshot(instrument, line)))
 
     def run_lines(self, work: bytes) -> None:
         """Run these lines and no others from now on, within these budgets; may be called again with the same."""

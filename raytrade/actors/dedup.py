@@ -13,7 +13,7 @@ import ray
 
 from raytrade.actors.upstreams import Upstreams
 from raytrade.actors.worker import MachineThread
-from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, line_totals
+from raytrade.arbitration import HELD_NS, Arbiter, ArbiterSettings, SnapshotWanted, line_totals
 from raytrade.arbitration.crossing import CROSSED_NS
 from raytrade.arbitration.stream import LineCounts, StreamCounts, StreamKey
 from raytrade.core.arrivals import ArrivalLog
@@ -120,41 +120,42 @@ class Dedup:
             if self._arrivals is not None:
                 self._arrivals.give(messages)
         for wanted in self._shard.arbiter.commands():
-            self._request_snapshot(wanted.instrument, wanted.reason, now_ns)
+            self._request_snapshot(wanted, now_ns)
 
-    def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
+    def _request_snapshot(self, wanted: SnapshotWanted, now_ns: Nanos) -> None:
         """Ask one collector: the same one on every replica, another at the next attempt.
 
         Where books come in band the collectors may have one, which costs the venue nothing: links bring it.
         """
-        if rule_of(instrument, Channel.BOOK).in_band:
-            self._upstreams.request_images({instrument}, now_ns)
-        collectors = self._shard.whom_to_ask(instrument, self._upstreams.up())
+        if rule_of(wanted.instrument, Channel.BOOK).in_band and not wanted.line:
+            self._upstreams.request_images({wanted.instrument}, now_ns)
+        collectors = self._shard.whom_to_ask(wanted, self._upstreams.up())
         if collectors:
-            self._ask(instrument, reason, collectors)
+            self._ask(wanted, collectors)
 
-    def _ask(self, instrument: str, reason: str, collectors: list[str]) -> None:
+    def _ask(self, wanted: SnapshotWanted, collectors: list[str]) -> None:
         """Ask the first; one without a line for it, or with its budget spent, says no, and the next is asked."""
         handle = self._upstreams.handle(collectors[0])
         if handle is None:
-            self._answered(instrument, reason, collectors, False)
+            self._answered(wanted, collectors, False)
             return
-        answer = handle.request_snapshot.remote(instrument).future()
+        answer = handle.request_snapshot.remote(wanted.instrument, wanted.line).future()
 
         def hand_on(done: Future[bool]) -> None:
             has_agreed = not done.cancelled() and done.exception() is None and done.result()
-            self._thread.post(self._answered, instrument, reason, collectors, has_agreed)
+            self._thread.post(self._answered, wanted, collectors, has_agreed)
 
         answer.add_done_callback(hand_on)
 
-    def _answered(self, instrument: str, reason: str, collectors: list[str], has_agreed: bool) -> None:
+    def _answered(self, wanted: SnapshotWanted, collectors: list[str], has_agreed: bool) -> None:
+        instrument = wanted.instrument
         if has_agreed:
             self._refused.pop(instrument, None)
             now_ns, asked = self._thread.clock.now_ns(), {"instrument": instrument, "collector": collectors[0]}
-            self._upstreams.incidents.note(Incident.SNAPSHOT_ASKED, now_ns, **asked, reason=reason)
+            self._upstreams.incidents.note(Incident.SNAPSHOT_ASKED, now_ns, **asked, reason=wanted.reason)
         elif len(collectors) > 1:
-            self._ask(instrument, reason, collectors[1:])
-        else:
+            self._ask(wanted, collectors[1:])
+        elif not wanted.line:
             self._refused[instrument] = "no collector can ask for a book now: no line, or the request budget is spent"
 
     def _arrivals_since(self, incarnation: int, number: int) -> list[bytes]:

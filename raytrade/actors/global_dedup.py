@@ -11,7 +11,7 @@ import ray
 
 from raytrade.actors.dedup import Dedup, DedupPlan
 from raytrade.actors.history import CHAINED
-from raytrade.arbitration import HELD_NS, ArbiterSettings, Rule
+from raytrade.arbitration import HELD_NS, ArbiterSettings, Rule, SnapshotWanted
 from raytrade.arbitration.stream import StreamKey
 from raytrade.core.clock import MILLISECOND, SECOND, Nanos
 from raytrade.core.message import Kind
@@ -80,8 +80,8 @@ class GlobalDedup(Dedup):
         elif collector not in self._digests:
             self._shard.arbiter.receive_line_up(collector, now_ns)
 
-    def _request_snapshot(self, instrument: str, reason: str, now_ns: Nanos) -> None:
-        self._upstreams.request_images({instrument}, now_ns)
+    def _request_snapshot(self, wanted: SnapshotWanted, now_ns: Nanos) -> None:
+        self._upstreams.request_images({wanted.instrument}, now_ns)
 
     def _follow(self, regions: dict[str, str]) -> None:
         self._payloads = Payloads(self.plan.name, regions, self._home, self._primary)

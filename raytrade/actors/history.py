@@ -1,7 +1,8 @@
 """`History`: what a recorder that starts again has in its files already, and how it goes on from there.
 
 Where ids are the venue's own, the arbiter is put at the last id and the ring of a dedup leads on from it. Where
-they are counted per connection nothing can be proved: the files get a gap and go on with an image.
+they are counted per connection nothing can be proved: the files get a gap and go on with an image. So do books whose
+files end inside a gap, but without losing their place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from raytrade.core.members import TRADE
 from raytrade.core.message import Message, encode, parse
 from raytrade.errors import ConfigError
 from raytrade.rules import rule_of
-from raytrade.storage.durable import last_ids, trade_ids
+from raytrade.storage.durable import last_ids, open_gaps, trade_ids
 
 CHAINED = (Rule.LOOSE, Rule.STRICT, Rule.DENSE)
 
@@ -27,6 +28,7 @@ class History:
         self.positions: dict[str, int] = {}
         self._openings: list[Event] = []
         self._breaks: list[tuple[str, Channel, int]] = []
+        self._in_gap = open_gaps(directory)
         self._trades: dict[str, set[bytes]] = {}
         self._keys: dict[tuple[str, Channel], str] = {}
         """Of each stream its name in `positions`; empty where links do not go on by ids."""
@@ -62,6 +64,22 @@ class History:
                 ts_recv_ns=now_ns,
             )
             for instrument, channel, id_last in self._breaks
+        ]
+        return [parse(encode(gap, "")) for gap in gaps]
+
+    def doubts(self, now_ns: Nanos) -> list[Message]:
+        """Give what makes an arbiter wait for a book where the files end inside a gap."""
+        gaps = [
+            Gap(
+                instrument=name.rpartition("/")[0],
+                channel=Channel.BOOK,
+                kind=GapKind.DOUBT,
+                id_prev=self.positions[name],
+                id_last=0,
+                cause="the recorder was started anew inside a gap",
+                ts_recv_ns=now_ns,
+            )
+            for name in sorted(self._in_gap & self.positions.keys())
         ]
         return [parse(encode(gap, "")) for gap in gaps]
 

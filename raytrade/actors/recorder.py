@@ -147,7 +147,10 @@ class Recorder:
             for dedup in dedups:
                 self._arbiter.receive(dedup, opening, now_ns)
         self._arbiter.output()
-        self._sink.write(self._history.breaks(now_ns), now_ns)
+        for doubt in self._history.doubts(now_ns):
+            for dedup in dedups[:1]:
+                self._arbiter.receive(dedup, doubt, now_ns)
+        self._sink.write([*self._history.breaks(now_ns), *self._arbiter.output()], now_ns)
 
     # On the links' thread.
 

@@ -277,10 +277,10 @@ class ChainStream:
     def _proves_hole(self) -> bool:
         """Tell whether something is missing although no message is held that says so.
 
-        Where ids have no holes a snapshot of a later state proves it; everywhere, that every line that is up has left
-        out what comes next (links that overran do that): nothing after it may come for a long time.
+        Where ids have no holes, and after an outage, a snapshot of a later state proves it; everywhere, that every
+        line that is up has left out what comes next (links that overran do that): nothing after it may come for long.
         """
-        if self._rule.contiguous and self._ahead is not None:
+        if self._ahead is not None and (self._rule.contiguous or not self._covered):
             return True
         return self._lines.passed_to() > (self.position or 0)
 
@@ -302,7 +302,11 @@ class ChainStream:
     def _hole_deadline_ns(self) -> Nanos | None:
         if self._hole.since_ns is None:
             return None
-        return self._hole.due_ns(hold_back_ns(self._lateness.skew, self._settings), self._settings.passed_ns)
+        is_after_outage = self._ahead is not None and not self._covered
+        passed_ns = self._settings.passed_ns
+        return self._hole.due_ns(
+            passed_ns if is_after_outage else hold_back_ns(self._lateness.skew, self._settings), passed_ns
+        )
 
     def _review(self, now_ns: Nanos) -> None:
         """See whether all lines have passed the hole; at first not all of them may be known."""
@@ -314,7 +318,7 @@ class ChainStream:
 
     def _declare_gap(self, now_ns: Nanos) -> None:
         end = self._hole_end(self._ahead)
-        kind, cause = self._lines.cause(now_ns)
+        kind, cause = self._lines.cause(now_ns) if self._covered else (GapKind.VENUE, "no line was up")
         self._emit_gap(kind, end, cause, now_ns)
         if not self._stateful:
             self.position = end
@@ -397,8 +401,7 @@ class ChainStream:
     def _tell_hole(self, end: int, now_ns: Nanos) -> None:
         """After a gap: another hole before the stream is whole again."""
         if self._gap_open and self.position is not None and end > (self._told or 0):
-            cause = "no line delivered it" if self._covered else "no line was up"
-            self._emit_gap(GapKind.VENUE, end, cause, now_ns)
+            self._emit_gap(GapKind.VENUE, end, "no line delivered it", now_ns)
 
     def _receive_snapshot(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & IMAGE:
@@ -411,15 +414,10 @@ class ChainStream:
                 self._requests.ask(now_ns, "the snapshot is older than the stream")
         elif message.id_last < (self.position or 0):
             self._suspect_reset(message, now_ns)
-        elif self._covered:
-            self._receive_later_book(line, message, now_ns)
-        elif message.id_last == self.position:
+        elif message.id_last == self.position and not self._covered:
             self._resume(now_ns)
         else:
-            self._gap_open, self._synced, self._ahead = True, False, None
-            self._hole.close()
-            if not self._adopt(line, message, now_ns):
-                self._requests.ask(now_ns, "gap")
+            self._receive_later_book(line, message, now_ns)
 
     def _skip_to(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take the latest state of a link that left out what lies between: this consumer wants no more than that."""
@@ -438,10 +436,12 @@ class ChainStream:
         self._drain(now_ns)
 
     def _receive_later_book(self, line: str, message: Message, now_ns: Nanos) -> None:
-        """A second book while the stream is live is kept, and used only if the stream does not get there."""
+        """A second book, or one after an outage, is kept, and used only if the stream does not get there by itself."""
         position = self.position or 0
         if message.id_last > (position if self._ahead is None else self._ahead[1].id_last):
             self._ahead = (line, message)
+        if not self._covered:
+            self._requests.cancel()
         self._see_whether_passed(now_ns)
 
     def _adopt(self, line: str, snapshot: Message, now_ns: Nanos) -> bool:

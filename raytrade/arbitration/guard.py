@@ -45,7 +45,7 @@ AND = "\n"
 UNMATCHED = 8
 """An update that no other line cut alike counts as much as so many that one did."""
 DIFFERING, DIFFERING_MAX = 64, 256
-"""Above this count windows differ: levels are compared, too, until for long all have been alike."""
+"""Above this count windows differ: levels are compared, too, until for long all have been alike; so it begins."""
 
 
 class Demotion(msgspec.Struct):
@@ -116,7 +116,7 @@ class Guard:
         self._alone_before: set[str] = set()
         self._times: dict[str, int] = {}
         self._levels = LineLevels() if is_loose else None
-        self._unmatched = 0
+        self._unmatched = DIFFERING_MAX
         self._furthest = 0
         self._forgotten = 0
         self._judge_ns: Nanos = 0
@@ -127,9 +127,10 @@ class Guard:
     def see(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Compare an update with what the first line said under its id, and with others where windows differ."""
         id_last = message.id_last
-        if self._unmatched > DIFFERING and self._levels is not None:
-            self._compare_levels(self._levels, line, message, now_ns)
         known = self._new.get(id_last) or self._old.get(id_last)
+        if self._unmatched > DIFFERING and self._levels is not None:
+            is_alone = known is None or known.line == line or known.id_prev != message.id_prev
+            self._compare_levels(self._levels, line, message, now_ns, is_alone=is_alone)
         if known is None:
             self._remember(message)
             return
@@ -155,7 +156,9 @@ class Guard:
             if agreed is None:
                 self._agree(first, line)
 
-    def _compare_levels(self, levels: LineLevels, line: str, message: Message, now_ns: Nanos) -> None:
+    def _compare_levels(
+        self, levels: LineLevels, line: str, message: Message, now_ns: Nanos, *, is_alone: bool
+    ) -> None:
         open_ids = [number for number, _ in self.disputes] if self.disputes else ()
         differing, compared = levels.follow(line, message, open_ids)
         is_contradicted = False
@@ -166,7 +169,7 @@ class Guard:
             if (dispute := self.disputes.get((found.id_last, found.level))) is not None:
                 dispute.hear(line, {found.level: found.size})
                 dispute.hear(found.other, {found.level: found.other_size})
-        if self.demoted and not is_contradicted:
+        if self.demoted and is_alone and not is_contradicted:
             for witness in [other for other in compared if other not in self.demoted][:1]:
                 self._agree(line, witness)
 
@@ -181,6 +184,7 @@ class Guard:
         doubtful = [line for line in dispute.claims if line in self.demoted]
         for line in doubtful:
             self.demoted[line].agreed = 0
+            self.spoilt.add(line)
             self._counts.line(line).disagreements += 1
         if any(not self.demoted[line].is_proved for line in doubtful):
             self.undecided.append(dispute)

@@ -7,6 +7,8 @@ does the same on hearing it, whatever other lines say, since nobody there can te
 
 from __future__ import annotations
 
+from collections import deque
+
 from raytrade.arbitration.chain import ChainStream
 from raytrade.arbitration.guard import Guard, Verdict
 from raytrade.arbitration.stream import ArbiterSettings, Outlet, SnapshotWanted, StreamKey, StreamRule
@@ -16,6 +18,10 @@ from raytrade.core.message import Kind, Message, decode
 
 IMAGES_REFUSED_NS = 5 * SECOND
 """How long after a dispute that nothing could decide a line's own book is not taken, but only the venue's."""
+MEND_NS, MEND_NS_MAX = SECOND, 64 * SECOND
+"""Between requests for a new book of a line that has been demoted, where books come in band."""
+REFUSED_MAX = 1024
+"""Updates of suspects that are kept, in case they turn out to have been right."""
 
 
 class GuardedChain(ChainStream):
@@ -26,6 +32,8 @@ class GuardedChain(ChainStream):
         self._guard = Guard(self.counts, is_loose=self._loose) if settings.guard else None
         self._changes = 0
         self._disputed_ns: Nanos = -IMAGES_REFUSED_NS
+        self._refused: deque[tuple[str, Message]] = deque(maxlen=REFUSED_MAX)
+        self._mending: dict[str, tuple[Nanos, Nanos]] = {}
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one copy from `line`."""
@@ -90,6 +98,18 @@ class GuardedChain(ChainStream):
                 self.receive_line_up(line, now_ns)
             self._apply(verdict, now_ns)
             self._tell_class()
+            self._hold_refused()
+
+    def _hold_refused(self) -> None:
+        """What a line said while it was suspect, and wrongly so, is as good as that of any other."""
+        guard = self._guard
+        assert guard is not None
+        refused, self._refused = self._refused, deque(maxlen=REFUSED_MAX)
+        for line, message in refused:
+            if line in guard.demoted:
+                self._refused.append((line, message))
+            elif not self._synced and message.id_last > (self._emitted or 0):
+                self._held.insert(line, message)
 
     def _apply(self, verdict: Verdict, now_ns: Nanos) -> None:
         """Leave out the lines that are demoted; what they have given already is doubted."""
@@ -144,12 +164,23 @@ class GuardedChain(ChainStream):
                 track = self._lines.of(line)
                 track.counts.updates += 1
                 track.follow(message, self.position if self._synced else None)
+                if not guard.demoted[line].is_proved:
+                    self._refused.append((line, message))
+                if self._rule.in_band and line in guard.spoilt:
+                    self._mend(line, now_ns)
                 return True
             is_rest = message.kind is Kind.SNAPSHOT and not message.flags & Flag.IMAGE and not self._rule.in_band
             return not is_rest or guard.demoted[line].is_proved
         is_image = message.kind is Kind.SNAPSHOT and message.flags & Flag.IMAGE
         is_young = now_ns < self._disputed_ns + IMAGES_REFUSED_NS
         return bool(is_image and is_young and any(line in dispute.claims for dispute in guard.undecided))
+
+    def _mend(self, line: str, now_ns: Nanos) -> None:
+        """Have the venue send a demoted line its book anew: who begins later may begin with that; ever less often."""
+        due_ns, wait_ns = self._mending.get(line, (now_ns, MEND_NS))
+        if now_ns >= due_ns:
+            self._mending[line] = (now_ns + wait_ns, min(2 * wait_ns, MEND_NS_MAX))
+            self._outlet.commands.append(SnapshotWanted(self.stream[0], "its own book is wrong", line))
 
     def _tell_class(self) -> None:
         """Say which class is in force, if it is not the venue's own."""

@@ -76,10 +76,14 @@ HELD_NS = 50 * MILLISECOND
 
 
 class SnapshotWanted(msgspec.Struct, frozen=True):
-    """No line can fill what is missing: fetch a fresh book of the instrument."""
+    """No line can fill what is missing: fetch a fresh book of the instrument.
+
+    With a `line` it is that line's own book that is wrong, and no other line can help.
+    """
 
     instrument: str
     reason: str
+    line: str = ""
 
 
 class LineCounts(msgspec.Struct):

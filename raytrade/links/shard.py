@@ -13,7 +13,7 @@ from raytrade.arbitration import Arbiter
 from raytrade.arbitration.crossing import CROSSED_NS, CrossWatch
 from raytrade.arbitration.disagreement import Disagreements
 from raytrade.arbitration.silence import REVIEW_NS, SilenceWatch
-from raytrade.arbitration.stream import RuleBook
+from raytrade.arbitration.stream import RuleBook, SnapshotWanted
 from raytrade.core.book import BookState, L2Book
 from raytrade.core.clock import MILLISECOND, Nanos
 from raytrade.core.events import Channel, Gap, LineDown, LineUp, Stalled
@@ -164,8 +164,14 @@ class Shard:
         drained, self._notes = self._notes, []
         return drained
 
-    def whom_to_ask(self, instrument: str, up: list[str]) -> list[str]:
-        """Give the collectors to ask for a book, best first: the same on every replica, others at the next attempt."""
+    def whom_to_ask(self, wanted: SnapshotWanted, up: list[str]) -> list[str]:
+        """Give the collectors to ask for a book, best first: the same on every replica, others at the next attempt.
+
+        A line's own book can only be asked for where the line is.
+        """
+        instrument = wanted.instrument
+        if wanted.line:
+            return [name for name in up if wanted.line in self._lines_of.get(name, {})]
         collectors = ranked(instrument, up)
         if not collectors:
             return []

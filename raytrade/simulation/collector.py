@@ -189,8 +189,8 @@ class SimCollector(Actor):
         self.publisher.open(wish, self.network.lane(self, reader), self.now_ns)
         return self.publisher.writer_id
 
-    def request_snapshot(self, instrument: str) -> None:
-        """Ask the venue for a fresh book, on the first line that is up."""
-        for line in self.lines.values():
-            if line.venue.instrument == instrument and line.request_snapshot():
+    def request_snapshot(self, instrument: str, wanted: str) -> None:
+        """Ask the venue for a fresh book, on the first line that is up, or on the wanted one."""
+        for name, line in self.lines.items():
+            if line.venue.instrument == instrument and wanted in ("", name) and line.request_snapshot():
                 return

@@ -147,8 +147,11 @@ class SimHistory:
         self.openings: list[Message] = []
         self.breaks: list[tuple[str, Channel, int]] = []
         self._trades: dict[str, set[bytes]] = {}
+        self.in_gap: set[str] = set()
         last: dict[tuple[str, Channel], int] = {}
         for message in disk.durable:
+            if message.channel is Channel.BOOK:
+                self._follow_gaps(message)
             if message.kind in (Kind.SNAPSHOT, Kind.DELTA, Kind.TRADE):
                 last[message.stream] = max(last.get(message.stream, 0), message.id_last)
                 if message.kind is Kind.TRADE:
@@ -160,6 +163,12 @@ class SimHistory:
                 self.openings.append(parse(encode(_opening(instrument, channel, id_last), "")))
             elif channel is Channel.BOOK:
                 self.breaks.append((instrument, channel, id_last))
+
+    def _follow_gaps(self, message: Message) -> None:
+        if message.kind is Kind.GAP:
+            self.in_gap.add(message.instrument)
+        elif message.kind is Kind.RESYNCED:
+            self.in_gap.discard(message.instrument)
 
     def has(self, message: Message) -> bool:
         """Tell whether the disk holds this trade, where no id would show it."""
@@ -197,14 +206,21 @@ class SimRecorder(Actor):
             for dedup in dedups:
                 self.arbiter.receive(dedup, opening, self.now_ns)
         self.watch.give([message for message in self.arbiter.output() if message.kind is Kind.SNAPSHOT])
-        self.disk.write([self._break(*parts) for parts in self._history.breaks])
+        for instrument in sorted(self._history.in_gap):
+            position = self._history.positions.get(f"{instrument}/book", 0)
+            if position:
+                doubt = self._break(instrument, Channel.BOOK, position, GapKind.DOUBT)
+                self.arbiter.receive(dedups[0], doubt, self.now_ns)
+        doubts = self.arbiter.output()
+        self.watch.give(doubts)
+        self.disk.write([*(self._break(*parts) for parts in self._history.breaks), *doubts])
 
-    def _break(self, instrument: str, channel: Channel, id_last: int) -> Message:
+    def _break(self, instrument: str, channel: Channel, id_last: int, kind: GapKind = GapKind.RESET) -> Message:
         cause = "the recorder was started anew"
         gap = Gap(
             instrument=instrument,
             channel=channel,
-            kind=GapKind.RESET,
+            kind=kind,
             id_prev=id_last,
             id_last=0,
             cause=cause,

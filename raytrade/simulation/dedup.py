@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raytrade.arbitration import Arbiter, ArbiterSettings
+from raytrade.arbitration import Arbiter, ArbiterSettings, SnapshotWanted
 from raytrade.core.book import L2Book
 from raytrade.core.clock import Nanos
 from raytrade.core.events import Channel
@@ -34,8 +34,10 @@ class WatchedArbiter(Arbiter):
         self._watch_of_all = watch
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
-        """Take one message."""
-        self._watch_of_all.receive(line, message)
+        """Take one message; of what only a line says that is not believed, nothing need be given out."""
+        stream = self._streams.get(message.stream)
+        if stream is None or f"{line} demoted" not in stream.counts.in_force:
+            self._watch_of_all.receive(line, message)
         super().receive(line, message, now_ns)
 
     def output(self) -> list[Message]:
@@ -91,19 +93,20 @@ class SimDedup(Actor):
         if messages:
             self.publisher.append(messages)
         for wanted in self.shard.arbiter.commands():
-            self._request_snapshot(wanted.instrument, wanted.reason)
+            self._request_snapshot(wanted)
 
-    def _request_snapshot(self, instrument: str, reason: str) -> None:
-        if simulated_rule(instrument, Channel.BOOK).in_band:
+    def _request_snapshot(self, wanted: SnapshotWanted) -> None:
+        instrument = wanted.instrument
+        if simulated_rule(instrument, Channel.BOOK).in_band and not wanted.line:
             self._upstreams.request_images({instrument}, self.now_ns)
-        collectors = self.shard.whom_to_ask(instrument, self._upstreams.up())
+        collectors = self.shard.whom_to_ask(wanted, self._upstreams.up())
         if not collectors:
             return
-        self.world.note(self.name, f"asks {collectors[0]} for {instrument} ({reason})")
+        self.world.note(self.name, f"asks {collectors[0]} for {instrument} ({wanted.reason})")
 
         def ask(actor: Actor) -> None:
             assert isinstance(actor, SimCollector)
-            actor.request_snapshot(instrument)
+            actor.request_snapshot(instrument, wanted.line)
 
         self.network.call(self.name, collectors[0], ask)
 

@@ -93,6 +93,8 @@ class Lies:
         """Instruments and the lines that a dedup said contradict others."""
         self.is_believed: Callable[[str, str], bool] = lambda _instrument, _line: True
         """Whether any dedup takes what the line says of the instrument; a lie that none takes can do no harm."""
+        self.started_ns: dict[str, Nanos] = {}
+        """When each dedup and consumer began its life."""
         self._dedups = dedups
         self._is_calm = is_calm
 
@@ -124,12 +126,13 @@ class Lies:
     def exposed_ns(self, who: str, instrument: str, lie: Lie) -> Nanos | None:
         """Give when the lie and an honest copy were on ways to all dedups, and on to `who`, that no fault touched.
 
-        A crossed book needs no other copy, only its time.
+        A crossed book needs no other copy, only its time; who begins anew may begin with a line's own book of before.
         """
         ways = [self._way(lie.line, dedup, who) for dedup in self._dedups]
         if lie.is_crossing:
-            exposed_ns = lie.ts_ns + CROSSED_NS
-            span = (lie.ts_ns - SECOND, exposed_ns + WRONG_NS_MAX)
+            seen_ns = max([lie.ts_ns, *(self.started_ns.get(name, 0) for name in (*self._dedups, who))])
+            exposed_ns = seen_ns + CROSSED_NS
+            span = (seen_ns - SECOND, exposed_ns + WRONG_NS_MAX)
             return exposed_ns if all(self._is_calm(way, *span) for way in ways) else None
         for at_ns, line in self.honest.get((instrument, lie.id_last), ()):
             exposed_ns = max(at_ns, lie.ts_ns)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -43,6 +45,25 @@ def trade_ids(directory: Path, instrument: str) -> set[bytes]:
             column = pq.read_table(segment, columns=["trade_id"]).column("trade_id")
             ids |= {str(trade_id).encode() for trade_id in column.to_pylist()}
     return ids
+
+
+def open_gaps(directory: Path) -> set[str]:
+    """Name the books (``venue:symbol/book``) whose files end inside a gap: no resync was written since."""
+    gaps = _newest_rows(directory / "gaps", lambda _row: True)
+    resyncs = _newest_rows(directory / "states", lambda row: row["state"] == "resynced")
+    ended = {name for name, at_ns in resyncs.items() if at_ns >= gaps.get(name, at_ns)}
+    return {name for name in gaps.keys() - ended if name.endswith("/book")}
+
+
+def _newest_rows(folder: Path, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, int]:
+    """Give the receive time of the newest wanted row per stream, in nanoseconds."""
+    newest: dict[str, int] = {}
+    for segment in segments_in(folder):
+        with suppress(OSError, pa.ArrowInvalid):
+            for row in filter(is_wanted, pq.read_table(segment).to_pylist()):
+                name = f"{row['instrument']}/{row['channel']}"
+                newest[name] = max(newest.get(name, 0), row["ts_recv_ns"])
+    return newest
 
 
 def _newest_segments(directory: Path) -> dict[tuple[str, str], list[Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytrade.arbitration import Arbiter, ArbiterSettings, Rule, StreamRule
+from raytrade.arbitration import Arbiter, ArbiterSettings, Rule, SnapshotWanted, StreamRule
 from raytrade.arbitration.crossing import CROSSED_NS
 from raytrade.arbitration.silence import REVIEW_NS
 from raytrade.core.clock import SECOND
@@ -15,6 +15,7 @@ from raytrade.core.message import Kind, Message, decode, encode, parse
 from raytrade.links.shard import UNBOOKED_MAX, UNBOOKED_NS, Shard
 
 BTC = "binance-spot:BTCUSDT"
+ANY = SnapshotWanted(BTC, "gap")
 START_NS = 1_700_000_000 * SECOND
 
 
@@ -157,8 +158,16 @@ def test_a_book_that_stays_crossed_is_blamed_and_noted(shard: Shard) -> None:
 
 def test_every_replica_asks_the_same_collector_and_another_one_at_the_next_attempt(shard: Shard) -> None:
     other = Shard("d1", Arbiter("d1", rules), rules)
-    asked = [shard.whom_to_ask(BTC, ["c0", "c1", "c2"]) for _ in range(4)]
-    assert asked == [other.whom_to_ask(BTC, ["c2", "c1", "c0"]) for _ in range(4)]
+    asked = [shard.whom_to_ask(ANY, ["c0", "c1", "c2"]) for _ in range(4)]
+    assert asked == [other.whom_to_ask(ANY, ["c2", "c1", "c0"]) for _ in range(4)]
     assert {names[0] for names in asked[:3]} == {"c0", "c1", "c2"} and asked[3] == asked[0]
     assert all(sorted(names) == ["c0", "c1", "c2"] for names in asked)
-    assert shard.whom_to_ask(BTC, []) == []
+    assert shard.whom_to_ask(ANY, []) == []
+
+
+def test_a_lines_own_book_is_asked_for_where_the_line_is(shard: Shard) -> None:
+    shard.receive("c0", of("a", up()), START_NS)
+    shard.receive("c1", of("b", up()), START_NS)
+    wanted = SnapshotWanted(BTC, "its own book is wrong", "b")
+    assert shard.whom_to_ask(wanted, ["c0", "c1"]) == ["c1"]
+    assert shard.whom_to_ask(wanted, ["c0"]) == []
