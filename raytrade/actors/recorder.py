@@ -141,16 +141,19 @@ class Recorder:
             self._problem = str(error)
 
     def _go_on(self, dedups: list[str]) -> None:
-        """Put the arbiter where the files end: what they hold is a copy, and what follows on needs no image."""
+        """Put the arbiter where the files end: what they hold is a copy, and what follows on needs no image.
+
+        Unless they end inside a gap: that stands there already, and a book has to come.
+        """
         now_ns = self._thread.clock.now_ns()
         for opening in self._history.openings():
             for dedup in dedups:
                 self._arbiter.receive(dedup, opening, now_ns)
-        self._arbiter.output()
         for doubt in self._history.doubts(now_ns):
             for dedup in dedups[:1]:
                 self._arbiter.receive(dedup, doubt, now_ns)
-        self._sink.write([*self._history.breaks(now_ns), *self._arbiter.output()], now_ns)
+        self._arbiter.output()
+        self._sink.write(self._history.breaks(now_ns), now_ns)
 
     # On the links' thread.
 

@@ -211,9 +211,8 @@ class SimRecorder(Actor):
             if position:
                 doubt = self._break(instrument, Channel.BOOK, position, GapKind.DOUBT)
                 self.arbiter.receive(dedups[0], doubt, self.now_ns)
-        doubts = self.arbiter.output()
-        self.watch.give(doubts)
-        self.disk.write([*(self._break(*parts) for parts in self._history.breaks), *doubts])
+        self.watch.give(self.arbiter.output())
+        self.disk.write([self._break(*parts) for parts in self._history.breaks])
 
     def _break(self, instrument: str, channel: Channel, id_last: int, kind: GapKind = GapKind.RESET) -> Message:
         cause = "the recorder was started anew"

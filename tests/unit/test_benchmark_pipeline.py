@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import stopped
+from benchmarks import burst, stopped
 from benchmarks.pipeline_systems.exchange import _template
 from benchmarks.pipeline_systems.market import FIRST_ID, POOL, Market, digest, texts
 from benchmarks.pipeline_systems.plain import FloatBook
@@ -179,3 +179,21 @@ def test_the_time_behind_a_stopped_consumer_is_a_phase_of_its_own() -> None:
     delays = [1_000_000, 2_000_000, 3_000_000, 4_000_000]
     assert [phase.updates for phase in stopped.measured(phases, sent, delays)] == [1, 1, 1, 1, 0, 0, 0]
     assert phases[2].delay_ms["p99"] == 3.0
+
+
+@pytest.mark.parametrize(("problems", "status"), [([], 0), (["3 updates not recorded"], 1)])
+def test_a_burst_is_told_by_medians_and_fails_if_anything_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    problems: list[str],
+    status: int,
+) -> None:
+    rounds = iter([burst.Round(1.0, 1.5, []), burst.Round(2.0, 9.0, problems), burst.Round(1.0, 1.8, [])])
+    monkeypatch.setattr(burst, "one_round", lambda options: next(rounds))
+    file = tmp_path / "burst.json"
+    assert burst.main(["--repeat", "3", "--updates", "900", "--json", str(file)]) == status
+    told = capsys.readouterr().out
+    assert "1.80 times the bare clients' time (aim: 2)" in told and "500" in told
+    assert ("PROBLEM: 3 updates not recorded" in told) is bool(problems)
+    assert msgspec.json.decode(file.read_bytes())["ratio"] == 1.8

@@ -333,3 +333,49 @@ def test_a_line_that_is_believed_again_is_not_believed_its_own_book(is_renewed: 
     assert arbiter.statistics()[STREAM].in_force == ""
     images = [each.message.line for each in out if each.message.flags & Flag.IMAGE]
     assert images == (["c"] if is_renewed else ["b"])
+
+
+def test_what_a_suspect_said_is_given_out_when_it_turns_out_to_have_been_right() -> None:
+    """Of two lines `a` lies at 1021; `b` alone says 1022 before the venue's own book clears it."""
+    truth = Truth(18, 100)
+    a = copies(truth, "a", 1000, 1021, lies=range(1021, 1022))
+    b = copies(truth, "b", 1000, 1022)
+    at_ns = truth.at_ns(1022) + 10 * MILLISECOND
+    cleared = Arrival(at_ns, "b", message(truth.snapshot(1022), "b"))
+    consumer = Consumer()
+    arbiter, out = run([book(truth, 1000, "a", -1), *a, *b, cleared], STRICT, consumer, settings=GUARDED)
+    assert "a demoted: the venue's book of 1022" in arbiter.statistics()[STREAM].in_force
+    lost = [gap for each in consumer.gaps if isinstance(gap := decode(each), Gap) and gap.kind is not GapKind.DOUBT]
+    assert lost == []
+    assert [each.message.flags for each in out if each.message.id_last == 1022 and each.message.kind is Kind.DELTA] == [
+        Flag.UNAPPLIED
+    ]
+
+
+def test_windows_that_differ_are_compared_from_the_first_update_on() -> None:
+    truth = Truth(19, 60)
+    guard = Guard(StreamCounts(), is_loose=True)
+    for line, ends, lies in (("a", [1000, 1002, 1003], True), ("b", [1001, 1003], False)):
+        for each in windows(truth, line, ends):
+            is_lie = lies and each.message.id_last == 1003
+            event = lie_of(truth, each.message.id_prev, 1003) if is_lie else None
+            guard.see(line, message(event, line) if event is not None else each.message, each.now_ns)  # type: ignore[arg-type]
+    assert guard.disputes
+
+
+@pytest.mark.parametrize(("rule", "asked"), [(STRICT, True), (REST, False)])
+def test_the_own_book_of_a_demoted_line_is_asked_for_anew_less_and_less_often(rule: StreamRule, asked: bool) -> None:
+    truth = Truth(20, 3000)
+    lines = copies(truth, "a", 1000, 4000) + copies(truth, "b", 1000, 4000)
+    lines += copies(truth, "c", 1000, 4000, lies=range(1020, 4001, 16))
+    wanted: list[tuple[SnapshotWanted, int]] = []
+
+    def answer(command: SnapshotWanted, now_ns: int) -> list[Arrival]:
+        wanted.append((command, now_ns))
+        return []
+
+    run([book(truth, 1000, "a", -1), *lines], rule, settings=GUARDED, answer=answer)
+    of_c = [at_ns for command, at_ns in wanted if command.line == "c"]
+    assert {command.line for command, _ in wanted if command.line} == ({"c"} if asked else set())
+    waits = [round((later - earlier) / SECOND) for earlier, later in pairwise(of_c)]
+    assert waits == ([1, 2, 4, 8][: len(waits)] if asked else []) and len(waits) >= 3 * asked

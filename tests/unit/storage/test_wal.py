@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Resynced, Stalled
+from raytrade.core.events import Channel, Flag, Resynced, Stalled
 from raytrade.core.message import Message
 from raytrade.errors import StorageError
-from raytrade.storage.durable import last_ids, next_indexes
+from raytrade.storage.durable import last_ids, next_indexes, open_gaps
 from raytrade.storage.recording import open_recording
 from raytrade.storage.recovery import recover
 from raytrade.storage.segments import read_gaps, read_states
@@ -76,6 +76,21 @@ def test_a_killed_sink_loses_nothing_that_was_flushed(tmp_path: Path, sync: Sync
     assert not (tmp_path / "wal").exists()
     assert recover(tmp_path).starts == []
     assert verify_recording(tmp_path).lies == []
+
+
+def test_a_book_whose_files_end_inside_a_gap_is_told_from_one_that_was_resynced(tmp_path: Path) -> None:
+    sink = logged_sink(tmp_path)
+    take(sink, [*stream(5), gap(5, 9)])
+    sink.close()
+    assert open_gaps(tmp_path) == {f"{BTC}/book"}
+    sink = logged_sink(tmp_path)
+    take(sink, [delta(8).flagged(Flag.UNAPPLIED), delta(9).flagged(Flag.UNAPPLIED)])
+    sink.close()
+    assert open_gaps(tmp_path) == {f"{BTC}/book"}
+    sink = logged_sink(tmp_path)
+    take(sink, [snapshot(9), delta(10)])
+    sink.close()
+    assert open_gaps(tmp_path) == set()
 
 
 def test_only_what_no_segment_holds_is_written_again(tmp_path: Path) -> None:
