@@ -113,6 +113,7 @@ class ChainStream:
         if self._covered and not self._lines.is_any_up():
             self._covered = False
             if self._synced:
+                self._ahead = None
                 self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:

@@ -239,6 +239,16 @@ def test_all_lines_down_and_up_again(quiet: bool) -> None:
     assert consumer.book.top() is not None
 
 
+def test_a_book_that_was_kept_before_an_outage_is_of_no_use_after_it() -> None:
+    truth = Truth(16, 60)
+    kept = image(truth, 1040, at_ns=truth.at_ns(1020) + 1)
+    arriving = [image(truth, 1000), *steps(truth, 1000, 1020), kept, down(truth.at_ns(1021))]
+    arbiter, out = run(arriving, StreamRule(Rule.STRICT, contiguous=False))
+    arbiter.validate()
+    arbiter.receive_timeout(truth.at_ns(1021) + 10 * SECOND)
+    assert kinds(out) == [Kind.SNAPSHOT, Kind.STALLED] and arbiter.output() == []
+
+
 def test_a_chain_that_goes_on_after_a_stall_lost_nothing() -> None:
     truth = Truth(16, 60)
     arriving = [image(truth, 1000), *steps(truth, 1000, 1020), down(truth.at_ns(1020) + 1), up(truth.at_ns(1040))]
