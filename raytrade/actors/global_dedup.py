@@ -44,7 +44,7 @@ class GlobalDedup(Dedup):
         super().__init__(plan)
 
     def _tick(self, now_ns: Nanos) -> Nanos | None:
-        if now_ns - self._looked_ns >= LOOK_NS:
+        if not 0 <= now_ns - self._looked_ns < LOOK_NS:
             self._look(now_ns)
         due_ns = super()._tick(now_ns)
         return self._looked_ns + LOOK_NS if due_ns is None else min(due_ns, self._looked_ns + LOOK_NS)

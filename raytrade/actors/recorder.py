@@ -220,7 +220,7 @@ class Recorder:
             self._cover(message)
         try:
             self._sink.write(messages, now_ns)
-            if now_ns - self._flushed_ns >= FLUSH_EVERY_NS:
+            if not 0 <= now_ns - self._flushed_ns < FLUSH_EVERY_NS:
                 self._flushed_ns = now_ns
                 self._sink.flush_due(now_ns)
                 if self._arrivals is not None:

@@ -233,7 +233,7 @@ class Upstreams:
 
     def request_images(self, instruments: set[str], now_ns: Nanos) -> None:
         """Have every writer put images of these instruments into its link, at most once in `FRESH_EVERY_NS` each."""
-        wanted = {name for name in instruments if now_ns - self._fresh_ns.get(name, 0) >= FRESH_EVERY_NS}
+        wanted = {name for name in instruments if not 0 <= now_ns - self._fresh_ns.get(name, 0) < FRESH_EVERY_NS}
         if not wanted:
             return
         self._fresh_ns.update(dict.fromkeys(wanted, now_ns))

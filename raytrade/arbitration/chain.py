@@ -110,10 +110,16 @@ class ChainStream:
         track.up = False
         self._see_whether_passed(now_ns)
         self._review(now_ns)
-        if self._covered and not self._lines.is_any_up():
+        if self._lines.is_any_up():
+            return
+        if self._ahead is not None:
+            self._ahead = None
+            if not self._synced:
+                self._hole.close()
+                self._requests.expect(now_ns)
+        if self._covered:
             self._covered = False
             if self._synced:
-                self._ahead = None
                 self._outlet.emit_stalled(self.stream, now_ns)
 
     def receive_timeout(self, now_ns: Nanos) -> None:
@@ -165,7 +171,7 @@ class ChainStream:
         track.follow(message, self.position if self._synced else None)
         if not self._synced:
             self._buffer(line, track, message, now_ns)
-            if self._ahead is not None and self._is_whole(self._ahead[1].id_last):
+            if self._ahead is not None and self._held.reaches(self._told or 0, self._ahead[1].id_last):
                 self._go_on(now_ns)
             return
         position = self.position
@@ -237,8 +243,7 @@ class ChainStream:
         while self._held:
             self._give_unapplied(self._held.take(0))
         self.position = self._emitted = self._told = self._ahead = None
-        self._synced = False
-        self._suspect_since_ns = None
+        self._synced, self._suspect_since_ns = False, None
         self._hole.close()
         self._ts_venue_ns = 0
         self._lateness.forget()
@@ -303,11 +308,10 @@ class ChainStream:
     def _hole_deadline_ns(self) -> Nanos | None:
         if self._hole.since_ns is None:
             return None
-        is_after_outage = self._ahead is not None and not self._covered
-        passed_ns = self._settings.passed_ns
-        return self._hole.due_ns(
-            passed_ns if is_after_outage else hold_back_ns(self._lateness.skew, self._settings), passed_ns
-        )
+        settings = self._settings
+        if self._ahead is not None and not self._covered:
+            return self._hole.since_ns + (settings.passed_ns if settings.guard else settings.hold_back_ns_min)
+        return self._hole.due_ns(hold_back_ns(self._lateness.skew, settings), settings.passed_ns)
 
     def _review(self, now_ns: Nanos) -> None:
         """See whether all lines have passed the hole; at first not all of them may be known."""
@@ -406,8 +410,7 @@ class ChainStream:
 
     def _receive_snapshot(self, line: str, track: ChainLine, message: Message, now_ns: Nanos) -> None:
         if self._rule.in_band or message.flags & IMAGE:
-            track.position = message.id_last
-            track.up = True
+            track.position, track.up = message.id_last, True
         if message.flags & CONFLATED and message.id_last > (self._emitted or 0):
             self._skip_to(line, message, now_ns)
         elif not self._synced:
@@ -440,6 +443,8 @@ class ChainStream:
         """A second book, or one after an outage, is kept, and used only if the stream does not get there by itself."""
         position = self.position or 0
         if message.id_last > (position if self._ahead is None else self._ahead[1].id_last):
+            if self._ahead is None and not self._covered:
+                self._hole.open(now_ns)
             self._ahead = (line, message)
         if not self._covered:
             self._requests.cancel()
@@ -451,7 +456,12 @@ class ChainStream:
         After a gap the snapshot waits for what came before it, so that all of it is given out or told to be missing.
         """
         base = snapshot.id_last
-        if self._gap_open and self.position is not None and self._ahead is None and not self._is_whole(base):
+        if (
+            self._gap_open
+            and self.position is not None
+            and self._ahead is None
+            and not self._held.reaches(self._told or 0, base)
+        ):
             self._ahead = (line, snapshot)
             self._hole.open(now_ns)
             self._requests.cancel()
@@ -467,15 +477,6 @@ class ChainStream:
         self.counts.line(line)
         self._drain(now_ns)
         return True
-
-    def _is_whole(self, base: int) -> bool:
-        """Tell whether what was given out and what is held reach `base` without a hole."""
-        reached = self._told or 0
-        for id_prev, id_last, *_ in self._held.entries:
-            if reached >= base or id_prev > reached:
-                break
-            reached = max(reached, id_last)
-        return reached >= base
 
     def _go_on(self, now_ns: Nanos) -> None:
         """Take the snapshot that has waited."""

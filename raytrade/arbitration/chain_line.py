@@ -92,7 +92,7 @@ class ChainLines:
 
     def have_passed(self, end: int) -> bool:
         """Tell whether every line that is up has come to `end`: lines keep order, so none will fill what is before."""
-        return all(track.position >= end for track in self._lines.values() if track.up)
+        return self.is_any_up() and all(track.position >= end for track in self._lines.values() if track.up)
 
     def passed_to(self) -> int:
         """Give the id that every line that is up has come to; 0 if none is up."""

@@ -287,7 +287,7 @@ class Guard:
             liars = tuple(sorted(line for camp in camps[1:] for line in camp))
             self._believe(dispute, winner[0])
             return Verdict(liars, True, f"contradicts {', '.join(sorted(winner))} at {where}")
-        if now_ns < dispute.due_ns and not all(line in open_ for line in up):
+        if now_ns < dispute.due_ns and not (up and all(line in open_ for line in up)):
             return None
         suspects = sorted(open_, key=lambda line: (self._times.get(line, 0), self._disagreements(line), line))
         self.undecided.append(dispute)
@@ -316,7 +316,7 @@ class Guard:
 
     def blame(self, line: str, cause: str) -> Verdict:
         """Demote a line for what was found elsewhere; everything that it gave since the last book may be wrong."""
-        verdict = Verdict((line,), True, cause)
+        verdict = Verdict((line,), False, cause)
         self._demote(verdict)
         return verdict
 

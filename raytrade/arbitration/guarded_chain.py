@@ -20,8 +20,8 @@ IMAGES_REFUSED_NS = 5 * SECOND
 """How long after a dispute that nothing could decide a line's own book is not taken, but only the venue's."""
 MEND_NS, MEND_NS_MAX = SECOND, 64 * SECOND
 """Between requests for a new book of a line that has been demoted, where books come in band."""
-REFUSED_MAX = 1024
-"""Updates of suspects that are kept, in case they turn out to have been right."""
+REFUSED_BYTES_MAX = 256 * 1024
+"""How much of what suspects say is kept, in case they turn out to have been right."""
 
 
 class GuardedChain(ChainStream):
@@ -32,8 +32,10 @@ class GuardedChain(ChainStream):
         self._guard = Guard(self.counts, is_loose=self._loose) if settings.guard else None
         self._changes = 0
         self._disputed_ns: Nanos = -IMAGES_REFUSED_NS
-        self._refused: deque[tuple[str, Message]] = deque(maxlen=REFUSED_MAX)
+        self._refused: deque[tuple[str, Message]] = deque()
+        self._refused_bytes = 0
         self._mending: dict[str, tuple[Nanos, Nanos]] = {}
+        self._mended_ns: Nanos = 0
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
         """Take one copy from `line`."""
@@ -42,9 +44,7 @@ class GuardedChain(ChainStream):
             self._hear_gap(line, message, now_ns)
         elif guard is not None:
             if kind is Kind.DELTA:
-                guard.see(line, message, now_ns)
-                if guard.disputes or guard.undecided or guard.changes != self._changes:
-                    self._settle(now_ns)
+                self._see(guard, line, message, now_ns)
             elif kind is Kind.SNAPSHOT:
                 if not message.flags & Flag.IMAGE:
                     self._judge(message, now_ns)
@@ -54,6 +54,16 @@ class GuardedChain(ChainStream):
             if guard.demoted and self._is_refused(line, message, now_ns):
                 return
         super().receive(line, message, now_ns)
+
+    def _see(self, guard: Guard, line: str, delta: Message, now_ns: Nanos) -> None:
+        """Hold an update against what others say."""
+        if guard.spoilt and self._rule.in_band and line in guard.spoilt:
+            self._mend(line, now_ns)
+        if self._refused and not guard.suspects():
+            self._forget_refused()
+        guard.see(line, delta, now_ns)
+        if guard.disputes or guard.undecided or guard.changes != self._changes:
+            self._settle(now_ns)
 
     def _hear_gap(self, line: str, message: Message, now_ns: Nanos) -> None:
         gap = decode(message)
@@ -100,14 +110,29 @@ class GuardedChain(ChainStream):
             self._tell_class()
             self._hold_refused()
 
+    def _keep_refused(self, line: str, message: Message) -> None:
+        """A suspect may have been right."""
+        guard = self._guard
+        assert guard is not None
+        if not guard.demoted[line].is_proved:
+            self._refused.append((line, message))
+            self._refused_bytes += len(message.raw)
+            while self._refused_bytes > REFUSED_BYTES_MAX:
+                self._refused_bytes -= len(self._refused.popleft()[1].raw)
+
+    def _forget_refused(self) -> None:
+        self._refused.clear()
+        self._refused_bytes = 0
+
     def _hold_refused(self) -> None:
         """What a line said while it was suspect, and wrongly so, is as good as that of any other."""
         guard = self._guard
         assert guard is not None
-        refused, self._refused = self._refused, deque(maxlen=REFUSED_MAX)
+        refused = list(self._refused)
+        self._forget_refused()
         for line, message in refused:
             if line in guard.demoted:
-                self._refused.append((line, message))
+                self._keep_refused(line, message)
             elif not self._synced and message.id_last > (self._emitted or 0):
                 self._held.insert(line, message)
 
@@ -128,14 +153,14 @@ class GuardedChain(ChainStream):
     def blame(self, message: Message, cause: str, now_ns: Nanos) -> None:
         """The book is wrong: doubt it, and demote whose message made it so, if no other line said the same.
 
-        If others did, the book that each line carries is as wrong as this one, until the venue sends it a new one.
+        The book that each line carries may be as wrong as this one, until the venue sends it a new one.
         """
         guard, up = self._guard, self._lines.up()
+        if guard is not None:
+            guard.spoilt.update(self.counts.lines)
         if guard is not None and message.line in up and len(up) > 1 and not guard.is_agreed(message.id_last):
             self._apply(guard.blame(message.line, cause), now_ns)
             self._tell_class()
-        elif guard is not None:
-            guard.spoilt.update(self.counts.lines)
         if self._synced:
             self.doubt(cause, now_ns)
 
@@ -148,6 +173,8 @@ class GuardedChain(ChainStream):
             copy = guard.trusted_copy(message) if line in guard.demoted else message
             if copy is not None:
                 self._held.insert(copy.line, copy)
+            else:
+                self._keep_refused(line, message)
         if self._ahead is not None and self._ahead[0] in guard.demoted:
             self._ahead = None
             if not self._synced:
@@ -164,10 +191,7 @@ class GuardedChain(ChainStream):
                 track = self._lines.of(line)
                 track.counts.updates += 1
                 track.follow(message, self.position if self._synced else None)
-                if not guard.demoted[line].is_proved:
-                    self._refused.append((line, message))
-                if self._rule.in_band and line in guard.spoilt:
-                    self._mend(line, now_ns)
+                self._keep_refused(line, message)
                 return True
             is_rest = message.kind is Kind.SNAPSHOT and not message.flags & Flag.IMAGE and not self._rule.in_band
             return not is_rest or guard.demoted[line].is_proved
@@ -176,9 +200,13 @@ class GuardedChain(ChainStream):
         return bool(is_image and is_young and any(line in dispute.claims for dispute in guard.undecided))
 
     def _mend(self, line: str, now_ns: Nanos) -> None:
-        """Have the venue send a demoted line its book anew: who begins later may begin with that; ever less often."""
+        """Have the venue send a line its book anew: who begins later may begin with that.
+
+        Ever less often, and one line after the other: a line may miss something meanwhile.
+        """
         due_ns, wait_ns = self._mending.get(line, (now_ns, MEND_NS))
-        if now_ns >= due_ns:
+        if now_ns >= max(due_ns, self._mended_ns + MEND_NS):
+            self._mended_ns = now_ns
             self._mending[line] = (now_ns + wait_ns, min(2 * wait_ns, MEND_NS_MAX))
             self._outlet.commands.append(SnapshotWanted(self.stream[0], "its own book is wrong", line))
 
@@ -207,6 +235,7 @@ class GuardedChain(ChainStream):
         super()._start_from(snapshot, now_ns)
 
     def _reset(self, now_ns: Nanos) -> None:
+        self._forget_refused()
         if self._guard is not None:
             self._guard.forget()
         super()._reset(now_ns)
@@ -214,8 +243,13 @@ class GuardedChain(ChainStream):
     # Lines and times.
 
     def receive_line_up(self, line: str, now_ns: Nanos) -> None:
-        """A line is connected; a demoted one is not waited for."""
-        if self._guard is None or line not in self._guard.demoted:
+        """A line is connected; a demoted one is not waited for, unless it is the only one and may be right."""
+        guard = self._guard
+        if guard is not None and line in guard.suspects() and not self._lines.is_any_up():
+            guard.readmit(line)
+            self._tell_class()
+            self.doubt("only lines that contradict others are left", now_ns)
+        if guard is None or line not in guard.demoted:
             super().receive_line_up(line, now_ns)
 
     def receive_line_down(self, line: str, now_ns: Nanos) -> None:

@@ -33,6 +33,14 @@ class Held:
         self.bytes_held += len(message.raw)
         return True
 
+    def reaches(self, start: int, end: int) -> bool:
+        """Tell whether what is held leads from `start` to `end` without a hole."""
+        for id_prev, id_last, *_ in self.entries:
+            if start >= end or id_prev > start:
+                break
+            start = max(start, id_last)
+        return start >= end
+
     def take(self, at: int) -> Entry:
         """Take one out."""
         entry = self.entries.pop(at)

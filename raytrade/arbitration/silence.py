@@ -85,7 +85,7 @@ class SilenceWatch:
     def review(self, streams: Mapping[StreamKey, StreamCounts], up: Set[str], now_ns: Nanos) -> list[Word]:
         """Take the counts of all streams and the lines that are connected; gives what is news."""
         reviewed_ns = now_ns if self._reviewed_ns is None else self._reviewed_ns
-        if now_ns - reviewed_ns < REVIEW_NS and self._reviewed_ns is not None:
+        if 0 <= now_ns - reviewed_ns < REVIEW_NS and self._reviewed_ns is not None:
             return []
         self._reviewed_ns = now_ns
         spoke, behind = self._compare(streams)

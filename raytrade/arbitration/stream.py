@@ -226,10 +226,15 @@ class Hole:
         self.since_ns = self.passed_ns = None
 
     def review(self, now_ns: Nanos, is_passed: bool) -> None:
-        """Note whether every line has gone past it: lines keep order but for neighbours, so none will fill it."""
+        """Note whether every line has gone past it: lines keep order but for neighbours, so none will fill it.
+
+        A clock that goes back begins the waiting anew.
+        """
+        if self.since_ns is not None:
+            self.since_ns = min(self.since_ns, now_ns)
         if not is_passed:
             self.passed_ns = None
-        elif self.passed_ns is None:
+        elif self.passed_ns is None or self.passed_ns > now_ns:
             self.passed_ns = now_ns
 
     def due_ns(self, wait_ns: Nanos, passed_wait_ns: Nanos) -> Nanos | None:

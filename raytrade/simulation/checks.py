@@ -195,12 +195,11 @@ class Checker:
     def check_gaps(self) -> None:
         """No id in a gap may have come to the consumer's end of a path that no fault touched."""
         for told_ns, who, stream, gap in self._gaps:
+            if self.lies.concerns(stream.rpartition("/")[0]):
+                continue  # who doubts everything waits for a book first; `watch` looks at what it makes of the rest
             for number in range(gap.id_prev + 1, gap.id_last + 1):
                 for at_ns, line in self._delivered(stream).in_order.get(number, ()):
-                    is_believed = (
-                        line not in self.lies.liars and (stream.rpartition("/")[0], line) not in self.lies.accused
-                    )
-                    if is_believed and self._is_safe(who, stream, number, at_ns, line, told_ns):
+                    if self._is_safe(who, stream, number, at_ns, line, told_ns):
                         ids = f"({gap.id_prev}, {gap.id_last}]"
                         self.fail(who, f"{stream}: false gap {ids}: {line} delivered {number} in time")
 

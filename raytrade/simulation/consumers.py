@@ -192,6 +192,7 @@ class SimRecorder(Actor):
         self._waiting: deque[Arrived] = deque()
         self._busy_ns: Nanos = 0
         self._time_ns: Nanos = 0
+        self._given: list[Message] = []
         self.watch = ArbiterWatch(name, fail, Sees())
         self.arbiter = arbiter
         disk.pending = []
@@ -276,6 +277,7 @@ class SimRecorder(Actor):
     def _arbitrate(self, arrived: Arrived) -> None:
         arbiter, dedup = self.arbiter, arrived.writer
         self._advance(arrived.ts_ns)
+        self._drain()
         if arrived.is_up is not None:
             (arbiter.receive_line_up if arrived.is_up else arbiter.receive_line_down)(dedup, self._time_ns)
         for message in arrived.messages:
@@ -284,12 +286,18 @@ class SimRecorder(Actor):
                 self.watch.receive(dedup, message)
                 arbiter.receive(dedup, message, self._time_ns)
 
+    def _drain(self) -> None:
+        """What has been decided so far was decided without what comes next."""
+        given = self.arbiter.output()
+        self.watch.give(given)
+        self._given += given
+
     def _write(self, now_ns: Nanos) -> None:
-        messages = self.arbiter.output()
+        self._drain()
+        messages, self._given = self._given, []
         wanted = {command.instrument for command in self.arbiter.commands()}
         if wanted:
             self._upstreams.request_images(wanted, now_ns)
-        self.watch.give(messages)
         for message in messages:
             self._cover(message)
         self.disk.write(messages)

@@ -32,12 +32,16 @@ class WatchedArbiter(Arbiter):
     def __init__(self, name: str, settings: ArbiterSettings, watch: ArbiterWatch) -> None:
         super().__init__(name, simulated_rule, settings)
         self._watch_of_all = watch
+        watch.is_believed = lambda stream, line: not self.has_demoted(stream.rpartition("/")[0], line)
+
+    def has_demoted(self, instrument: str, line: str) -> bool:
+        """Tell whether the line is not believed."""
+        stream = self._streams.get((instrument, Channel.BOOK))
+        return stream is not None and f"{line} demoted" in stream.counts.in_force
 
     def receive(self, line: str, message: Message, now_ns: Nanos) -> None:
-        """Take one message; of what only a line says that is not believed, nothing need be given out."""
-        stream = self._streams.get(message.stream)
-        if stream is None or f"{line} demoted" not in stream.counts.in_force:
-            self._watch_of_all.receive(line, message)
+        """Take one message."""
+        self._watch_of_all.receive(line, message)
         super().receive(line, message, now_ns)
 
     def output(self) -> list[Message]:
@@ -51,9 +55,16 @@ class SimDedup(Actor):
     """One replica."""
 
     def __init__(
-        self, name: str, world: World, network: Network, collectors: list[str], links: LinkSettings, arbiter: Arbiter
+        self,
+        name: str,
+        world: World,
+        network: Network,
+        collectors: list[str],
+        links: LinkSettings,
+        arbiter: WatchedArbiter,
     ) -> None:
         super().__init__(name, world, network)
+        self._arbiter = arbiter
         self.shard = Shard(name, arbiter, simulated_rule)
         self.on_image: BookWitness = lambda _name, _book: None
         self.publisher = Publisher(world.random.getrandbits(WRITER_BITS) | 1, links, self._images, self._wake_link)
@@ -131,5 +142,4 @@ class SimDedup(Actor):
 
     def has_demoted(self, instrument: str, line: str) -> bool:
         """Tell whether the line is not believed."""
-        counts = self.shard.arbiter.statistics().get((instrument, Channel.BOOK))
-        return counts is not None and f"{line} demoted" in counts.in_force
+        return self._arbiter.has_demoted(instrument, line)

@@ -126,16 +126,16 @@ class Lies:
     def exposed_ns(self, who: str, instrument: str, lie: Lie) -> Nanos | None:
         """Give when the lie and an honest copy were on ways to all dedups, and on to `who`, that no fault touched.
 
-        A crossed book needs no other copy, only its time; who begins anew may begin with a line's own book of before.
+        A crossed book needs no other copy, only its time; who begins anew hears it all again.
         """
         ways = [self._way(lie.line, dedup, who) for dedup in self._dedups]
+        seen_ns = max([lie.ts_ns, *(self.started_ns.get(name, 0) for name in (*self._dedups, who))])
         if lie.is_crossing:
-            seen_ns = max([lie.ts_ns, *(self.started_ns.get(name, 0) for name in (*self._dedups, who))])
             exposed_ns = seen_ns + CROSSED_NS
             span = (seen_ns - SECOND, exposed_ns + WRONG_NS_MAX)
             return exposed_ns if all(self._is_calm(way, *span) for way in ways) else None
         for at_ns, line in self.honest.get((instrument, lie.id_last), ()):
-            exposed_ns = max(at_ns, lie.ts_ns)
+            exposed_ns = max(at_ns, seen_ns)
             span = (min(at_ns, lie.ts_ns) - SECOND, exposed_ns + WRONG_NS_MAX)
             other = [self._way(line, dedup, who) for dedup in self._dedups]
             if all(self._is_calm(way, *span) for way in ways + other):

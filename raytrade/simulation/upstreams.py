@@ -83,7 +83,7 @@ class SimUpstreams:
 
     def request_images(self, instruments: set[str], now_ns: Nanos) -> None:
         """Have every writer put images of these instruments into its link, at most once in a while each."""
-        wanted = {name for name in instruments if now_ns - self._fresh_ns.get(name, 0) >= FRESH_EVERY_NS}
+        wanted = {name for name in instruments if not 0 <= now_ns - self._fresh_ns.get(name, 0) < FRESH_EVERY_NS}
         if wanted:
             self._fresh_ns.update(dict.fromkeys(sorted(wanted), now_ns))
             for reader in self._readers.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from raytrade.arbitration import Rule
@@ -26,12 +27,13 @@ class Sees(NamedTuple):
 class ChainWatch:
     """One stream with global ids at one place.
 
-    `received`: ids that came in; None where nobody watches the input. `gaps`: the ranges given out. `bridged`: ranges
-    that a snapshot after a gap contained and no message did.
+    `received`: ids that came in, and on which lines; None where nobody watches the input. `gaps`: the ranges given
+    out. `bridged`: ranges that a snapshot after a gap contained and no message did.
     """
 
     def __init__(self, who: str, stream: str, fail: Fail, *, is_loose: bool, sees: Sees) -> None:
-        self.received: set[int] | None = set() if sees.inputs else None
+        self.received: dict[int, set[str]] | None = {} if sees.inputs else None
+        self.is_believed: Callable[[str], bool] = lambda _line: True
         self.gaps: list[Ids] = []
         self.bridged: list[Ids] = []
         self.first: int | None = None
@@ -50,10 +52,11 @@ class ChainWatch:
         """Trades go on behind a gap without any snapshot."""
         self._in_gap = False
 
-    def receive(self, message: Message) -> None:
+    def receive(self, line: str, message: Message) -> None:
         """Note what came in."""
-        if self.received is not None and message.kind in (Kind.DELTA, Kind.TRADE):
-            self.received.update(range(message.id_prev + 1, message.id_last + 1))
+        if self.received is not None and message.kind in (Kind.DELTA, Kind.TRADE) and self.is_believed(line):
+            for number in range(message.id_prev + 1, message.id_last + 1):
+                self.received.setdefault(number, set()).add(line)
 
     def _broken(self, how: str) -> None:
         self._fail(self._who, f"{self._stream}: {how}")
@@ -128,8 +131,9 @@ class ChainWatch:
         self.gaps.append((id_prev, id_last))
         if id_prev < (self._given if self._is_of_many_lives else self.covered):
             self._broken(f"the gap ({id_prev}, {id_last}] reaches into what was given out up to {self.covered}")
-        known = self.received
-        false = [number for number in range(id_prev + 1, id_last + 1) if number in known] if known else []
+        known = self.received or {}
+        numbers = range(id_prev + 1, id_last + 1)
+        false = [number for number in numbers if any(map(self.is_believed, known.get(number, ())))]
         if false:
             self._broken(f"false gap ({id_prev}, {id_last}]: {false[0]} had come in")
         self.covered = max(self.covered, id_last)
@@ -166,6 +170,8 @@ class ArbiterWatch:
         self.on_gap: Callable[[str, Gap], None] = lambda _stream, _gap: None
         self.liars: set[str] = set()
         """Lines of which nothing need be given out."""
+        self.is_believed: Callable[[str, str], bool] = lambda _stream, _line: True
+        """Whether what a line says of a stream counts now: of what only others say, nothing need be given out."""
         self._who = who
         self._fail = fail
         self._sees = sees
@@ -182,6 +188,7 @@ class ArbiterWatch:
         if chain is None:
             is_loose = rule is Rule.LOOSE
             chain = self.chains[stream] = ChainWatch(self._who, stream, self._fail, is_loose=is_loose, sees=self._sees)
+            chain.is_believed = partial(self.is_believed, stream)
         return chain
 
     def receive(self, line: str, message: Message) -> None:
@@ -190,7 +197,7 @@ class ArbiterWatch:
             stream = stream_name(message)
             rule = self._rule(stream, message)
             if rule in CHAINED:
-                self._chain(stream, rule).receive(message)
+                self._chain(stream, rule).receive(line, message)
 
     def give(self, messages: list[Message]) -> None:
         """Check what came out."""

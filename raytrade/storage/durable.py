@@ -63,15 +63,21 @@ def open_gaps(directory: Path) -> set[str]:
 
 
 def _is_whole_behind(directory: Path, gap: dict[str, Any]) -> bool:
-    """Tell whether a snapshot was recorded that reaches behind a gap; few row groups have one, so few are read."""
+    """Tell whether a snapshot was recorded that reaches behind a gap; few row groups have one, so few are read.
+
+    One at the very id of a doubt may stand before it, and ids of before a reset say nothing: then its time tells.
+    """
     venue, _, symbol = gap["instrument"].partition(":")
     folder = directory / f"venue={quote(venue, safe='')}" / f"instrument={quote(symbol, safe='')}" / "channel=book"
     day = datetime.fromtimestamp(gap["ts_recv_ns"] / SECOND - DAY_S, UTC).date().isoformat()
+    behind = ("id_last", ">=", max(gap["id_last"], gap["id_prev"] + (gap["kind"] == "doubt")))
+    if gap["kind"] == "reset":
+        behind = ("ts_recv_ns", ">=", gap["ts_recv_ns"])
     for segment in segments_in(folder, "date=*"):
         if segment.parent.name < f"date={day}":
             continue
         with suppress(OSError, pa.ArrowInvalid):
-            wanted = [("is_snapshot", "=", True), ("id_last", ">=", max(gap["id_prev"], gap["id_last"]))]
+            wanted = [("is_snapshot", "=", True), behind]
             flags = pq.read_table(segment, columns=["flags"], filters=wanted).column("flags")
             if any(not flag & Flag.UNAPPLIED for flag in flags.unique().to_pylist()):
                 return True

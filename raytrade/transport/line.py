@@ -139,7 +139,7 @@ class Line:
     def request_snapshot(self, symbol: str, deliver: Deliver) -> None:
         """Ask the venue for a fresh book, unless it was asked within the last second."""
         now_ns = self._clock.now_ns()
-        if not self.status.is_up or now_ns - self.fetched_ns.get(symbol, 0) < SECOND:
+        if not self.status.is_up or 0 <= now_ns - self.fetched_ns.get(symbol, 0) < SECOND:
             return
         self.fetched_ns[symbol] = now_ns
         self.machine.request_snapshot(symbol, now_ns)
