@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from raytrade.core.clock import SECOND, Nanos
-from raytrade.core.events import Channel, Flag, Resynced, Stalled
-from raytrade.core.message import Message
+from raytrade.core.events import Channel, Flag, Gap, GapKind, Resynced, Stalled
+from raytrade.core.message import Message, decode
 from raytrade.errors import StorageError
 from raytrade.storage.durable import last_ids, next_indexes, open_gaps
 from raytrade.storage.recording import open_recording
@@ -89,6 +90,26 @@ def test_a_book_whose_files_end_inside_a_gap_is_told_from_one_that_was_resynced(
     assert open_gaps(tmp_path) == {f"{BTC}/book"}
     sink = logged_sink(tmp_path)
     take(sink, [snapshot(9), delta(10)])
+    sink.close()
+    assert open_gaps(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("kind", "is_open"), [(GapKind.DOUBT, True), (GapKind.VENUE, False)])
+def test_a_book_at_the_very_id_of_a_doubt_may_stand_before_it(tmp_path: Path, kind: GapKind, is_open: bool) -> None:
+    sink = logged_sink(tmp_path)
+    told = decode(gap(5, 5))
+    assert isinstance(told, Gap)
+    take(sink, [snapshot(5), message(msgspec.structs.replace(told, kind=kind, id_last=0))])
+    sink.close()
+    assert open_gaps(tmp_path) == ({f"{BTC}/book"} if is_open else set())
+
+
+def test_after_a_reset_ids_begin_anew_and_any_book_ends_the_gap(tmp_path: Path) -> None:
+    sink = logged_sink(tmp_path)
+    told = decode(gap(501, 0))
+    assert isinstance(told, Gap)
+    take(sink, [snapshot(500), delta(501), message(msgspec.structs.replace(told, kind=GapKind.RESET))])
+    take(sink, [snapshot(5), delta(6)])
     sink.close()
     assert open_gaps(tmp_path) == set()
 
