@@ -381,7 +381,7 @@ class ChainStream:
             return
         if self._rule.in_band:
             self._requests.expect(now_ns)
-        elif self._requests.due_ns is None:
+        elif self._requests.is_idle(now_ns):
             self._requests.ask(now_ns, "first message")
         self._trim_buffer()
 

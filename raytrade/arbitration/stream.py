@@ -171,16 +171,20 @@ class SnapshotRequests:
         self._wait_ns = settings.snapshot_retry_ns
         self._run = 0
 
+    def is_idle(self, now_ns: Nanos) -> bool:
+        """Tell whether nothing is due; what is due only after longer than ever is waited was said by another clock."""
+        return self.due_ns is None or self.due_ns > now_ns + self._settings.snapshot_retry_ns_max
+
     def ask(self, now_ns: Nanos, reason: str) -> None:
         """Ask, unless an answer to the last request may still come or too much was asked already."""
-        if self.due_ns is not None and now_ns < self.due_ns:
+        if self.due_ns is not None and not self.is_idle(now_ns) and now_ns < self.due_ns:
             return
         counts, settings = self._counts, self._settings
         if now_ns - counts.asked_ns >= settings.calm_ns:
             self._run, self._wait_ns, counts.alarm = 0, settings.snapshot_retry_ns, ""
         if self._run >= settings.snapshot_burst:
             counts.alarm = f"{self._run} books asked for in a row, none was good for long ({reason})"
-            if now_ns < counts.asked_ns + self._wait_ns:
+            if counts.asked_ns <= now_ns < counts.asked_ns + self._wait_ns:
                 self.due_ns = counts.asked_ns + self._wait_ns
                 return
         self._outlet.commands.append(SnapshotWanted(self._instrument, reason))
@@ -192,7 +196,7 @@ class SnapshotRequests:
 
     def expect(self, now_ns: Nanos) -> None:
         """A snapshot should come by itself; if it does not, ask when the time of a request has passed."""
-        if self.due_ns is None:
+        if self.is_idle(now_ns):
             self.due_ns = now_ns + self._wait_ns
 
     def expect_soon(self, now_ns: Nanos) -> None:

@@ -187,7 +187,7 @@ def upgrade(
     """Have a running pipeline take new code, one failure domain at a time; no update is missed.
 
     First install it on every node: in place of the old (`ray up --no-restart`, then no option), or beside it with
-    `pip install --target DIR`. Its messages must have the schema of those that run. Strategies take their account along.
+    `pip install --target DIR`. Its messages must have the schema of those that run. Strategies keep their accounts.
 
     Example: raytrade upgrade --code /opt/raytrade/next
     """

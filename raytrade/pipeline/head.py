@@ -27,7 +27,7 @@ HEALTH = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "5",
 }
-"""15 to 20 s of silence and a node is taken for dead (Ray's own: up to 62 s); a flap of 10 s costs no collector."""
+"""15 to 30 s of silence and a node is taken for dead (Ray's own: up to 62 s); a flap of 10 s costs no collector."""
 
 
 def node_environment() -> dict[str, str]:

@@ -71,8 +71,8 @@ class ChainWatch:
             self._give_update(flags, id_prev, id_last)
 
     def _skip_to(self, id_last: int) -> None:
-        """A consumer that wants the latest only has left out the rest: never a step back, else nothing is promised."""
-        if id_last <= self.covered:
+        """A consumer that wants the latest only has left out the rest: a step forward, or a doubt of the same state."""
+        if id_last < self.covered + (not self._in_gap):
             self._broken(f"left out everything up to {id_last} after {self.covered}")
         self.first = self.covered = self._position = self._given = id_last
         self._in_gap = False

@@ -194,6 +194,20 @@ def test_a_clock_that_goes_back_does_not_keep_a_hole_open() -> None:
     assert Kind.GAP in place.kinds
 
 
+@pytest.mark.parametrize("rule", [STRICT, REST])
+def test_a_clock_that_goes_back_does_not_end_requests(rule: StreamRule) -> None:
+    truth, place = Truth(9, 200), Place(rule, guard=False)
+    place.up("a")
+    place.give("a", truth.delta(1000, 1001))
+    place.wait(10 * SECOND)
+    place.now_ns -= 3600 * SECOND
+    place.wanted.clear()
+    for at in range(1002, 1100):
+        place.give("a", truth.delta(at - 1, at))
+        place.wait(SECOND)
+    assert place.wanted
+
+
 def test_a_line_that_is_believed_again_still_has_its_own_book_mended() -> None:
     truth, place = Truth(8, 3000), Place(STRICT)
     place.up("abc")
