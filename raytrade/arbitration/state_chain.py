@@ -223,7 +223,7 @@ class StateChain:
         Nothing would be accepted any more, so after some time the stream starts anew.
         """
         settings = self._settings
-        if message.ts_venue_ns + settings.reset_ns >= track.ts_venue_ns:
+        if message.ts_venue_ns + settings.reset_ns >= track.ts_venue_ns or message.flags & Flag.UNAPPLIED:
             track.ts_venue_ns = max(track.ts_venue_ns, message.ts_venue_ns)
         elif self._suspect_since_ns is None:
             self._suspect_since_ns = now_ns

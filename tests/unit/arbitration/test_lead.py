@@ -288,6 +288,25 @@ def test_a_clock_set_back_is_a_reset() -> None:
     assert same(consumer.book, truth.book(1200))
 
 
+def test_what_a_replica_kept_from_long_ago_says_nothing_of_the_venues_clock() -> None:
+    truth = lossy_top()
+    arriving = [
+        first(truth),
+        *(proved(truth, at) for at in range(1001, 1011)),
+        first(truth, "b")._replace(now_ns=START_NS),
+    ]
+    old = []
+    for each in (proved(truth, at) for at in range(1011, 1201)):
+        event = decode(each.message)
+        assert isinstance(event, BookDelta)
+        event = msgspec.structs.replace(event, ts_venue_ns=event.ts_venue_ns - 3600 * SECOND)
+        old.append(Arrival(each.now_ns + SECOND, "b", message(event, "b").flagged(Flag.UNAPPLIED)))
+    consumer = Consumer(follow_ids=False)
+    arbiter, _ = run([*arriving, *old], PROVED, consumer)
+    assert arbiter.statistics()[STREAM].resets == 0
+    assert GapKind.RESET not in [msgspec.msgpack.decode(gap.tail())[0] for gap in consumer.gaps]
+
+
 def test_what_is_held_is_bounded() -> None:
     truth = lossy_top()
     arriving = [first(truth), *(proved(truth, at) for at in range(1001, 1201) if at != LOST)]
